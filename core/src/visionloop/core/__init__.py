@@ -1,0 +1,1 @@
+"""What every stage shares: entities, configuration, tables, errors, durable files."""

@@ -1,0 +1,87 @@
+"""Boxes: intersection over union, matching, non-maximum suppression (numpy only)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["box_area", "box_iou", "match_boxes", "suppress_non_maximum"]
+
+Boxes = NDArray[np.float32]
+
+
+def box_area(xyxy: Boxes) -> NDArray[np.float32]:
+    """Areas in square pixels of boxes (N, 4); a degenerate box has area 0."""
+    size = np.clip(xyxy[:, 2:] - xyxy[:, :2], 0, None)
+    return np.asarray(size[:, 0] * size[:, 1], dtype=np.float32)
+
+
+def box_iou(first: Boxes, second: Boxes) -> NDArray[np.float32]:
+    """Intersection over union of every pair.
+
+    Parameters
+    ----------
+    first, second : float32 arrays (N, 4) and (M, 4)
+        Corners in pixels.
+
+    Returns
+    -------
+    float32 array (N, M)
+        In [0, 1]; 0 where the union is empty.
+    """
+    corner_min = np.maximum(first[:, None, :2], second[None, :, :2])
+    corner_max = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    size = np.clip(corner_max - corner_min, 0, None)
+    overlap = size[..., 0] * size[..., 1]
+    union = box_area(first)[:, None] + box_area(second)[None, :] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0).astype(np.float32)
+
+
+def match_boxes(
+    first: Boxes, second: Boxes, *, min_iou: float = 0.5
+) -> list[tuple[int, int, float]]:
+    """Pair boxes greedily, best overlap first, each box at most once.
+
+    Returns
+    -------
+    list of (index in first, index in second, IoU)
+        In order of falling IoU, all at least ``min_iou``.
+    """
+    iou = box_iou(first, second)
+    pairs: list[tuple[int, int, float]] = []
+    used_first: set[int] = set()
+    used_second: set[int] = set()
+    candidates = np.argwhere(iou >= min_iou)
+    order = np.argsort(-iou[candidates[:, 0], candidates[:, 1]], kind="stable")
+    for row, column in candidates[order]:
+        if row in used_first or column in used_second:
+            continue
+        used_first.add(int(row))
+        used_second.add(int(column))
+        pairs.append((int(row), int(column), float(iou[row, column])))
+    return pairs
+
+
+def suppress_non_maximum(
+    xyxy: Boxes,
+    confidence: NDArray[np.float32],
+    class_id: NDArray[np.int64],
+    *,
+    max_iou: float = 0.7,
+    max_boxes: int = 300,
+) -> NDArray[np.int64]:
+    """Indices of the boxes that stay, in order of falling confidence.
+
+    Boxes of different classes never suppress each other (they are moved apart by
+    an offset larger than the image before the comparison).
+    """
+    if len(xyxy) == 0:
+        return np.zeros(0, np.int64)
+    apart = xyxy + (class_id * (float(xyxy.max()) + 1)).astype(np.float32)[:, None]
+    order = np.argsort(-confidence, kind="stable")
+    kept: list[int] = []
+    while len(order) and len(kept) < max_boxes:
+        best, rest = int(order[0]), order[1:]
+        kept.append(best)
+        order = rest[box_iou(apart[best : best + 1], apart[rest])[0] <= max_iou]
+    return np.array(kept, np.int64)

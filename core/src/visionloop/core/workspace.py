@@ -11,13 +11,29 @@ __all__ = ["Workspace", "find_workspace"]
 
 @dataclass(frozen=True)
 class Workspace:
-    """The paths of one project folder."""
+    """The paths of one project folder.
+
+    Attributes
+    ----------
+    root : Path
+        The folder that holds ``params.yaml``.
+    variant : str
+        Empty, or the name of a second attempt on the same data (an experiment, a
+        planted bad model): its parameters, artifacts and reports live apart, below
+        ``variants/<name>/``.
+    """
 
     root: Path
+    variant: str = ""
+
+    @property
+    def own(self) -> Path:
+        """Where this variant's parameters, artifacts and reports are."""
+        return self.root / "variants" / self.variant if self.variant else self.root
 
     @property
     def params(self) -> Path:
-        return self.root / "params.yaml"
+        return self.own / "params.yaml"
 
     @property
     def targets(self) -> Path:
@@ -54,19 +70,19 @@ class Workspace:
 
     @property
     def checkpoint(self) -> Path:
-        return self.root / "artifacts" / "checkpoint"
+        return self.own / "artifacts" / "checkpoint"
 
     @property
     def package(self) -> Path:
-        return self.root / "artifacts" / "package"
+        return self.own / "artifacts" / "package"
 
     @property
     def engine(self) -> Path:
-        return self.root / "artifacts" / "engine"
+        return self.own / "artifacts" / "engine"
 
     @property
     def reports(self) -> Path:
-        return self.root / "reports"
+        return self.own / "reports"
 
     @property
     def releases(self) -> Path:

@@ -1,0 +1,1 @@
+"""Collect, import, version, check, split and embed samples."""

@@ -1,0 +1,1 @@
+"""Annotation formats: each module has ``load`` and ``save``."""

@@ -1,0 +1,172 @@
+"""COCO JSON, the format in which visionloop keeps annotations.
+
+Boxes are standard COCO (``bbox`` is ``[x, y, width, height]`` in pixels). A class
+of the whole image is an annotation without ``bbox``; an image that was looked at
+and holds nothing carries ``"reviewed": true``. Our own fields (``sample_id``,
+``annotator``, ``source``, ``action``, ``lead_time``) sit beside the standard ones
+and other tools pass over them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionloop.core.entities import Annotation
+from visionloop.core.errors import DataError
+from visionloop.core.files import read_json, write_json
+
+__all__ = ["CocoImage", "load", "save"]
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """What COCO stores of an image: sample id, file name, width and height in pixels."""
+
+    sample_id: str
+    file_name: str
+    width: int
+    height: int
+
+
+def save(
+    path: Path,
+    images: Iterable[CocoImage],
+    annotations: Iterable[Annotation],
+    classes: Sequence[str],
+) -> Path:
+    """Write a COCO file; images and annotations are ordered by sample id.
+
+    Raises
+    ------
+    ValueError
+        If an annotation names an unknown sample or class.
+    """
+    ordered = sorted(images, key=lambda image: image.sample_id)
+    image_numbers = {image.sample_id: number for number, image in enumerate(ordered, start=1)}
+    class_numbers = {name: number for number, name in enumerate(classes, start=1)}
+    rows = sorted(annotations, key=lambda row: (row.sample_id, row.xyxy or (), row.class_name))
+    reviewed = {row.sample_id for row in rows}
+    content = {
+        "images": [
+            {
+                "id": image_numbers[image.sample_id],
+                "file_name": image.file_name,
+                "width": image.width,
+                "height": image.height,
+                "sample_id": image.sample_id,
+                "reviewed": image.sample_id in reviewed,
+            }
+            for image in ordered
+        ],
+        "categories": [{"id": number, "name": name} for name, number in class_numbers.items()],
+        "annotations": [
+            _to_row(number, row, image_numbers, class_numbers)
+            for number, row in enumerate(rows, start=1)
+        ],
+    }
+    return write_json(path, content)
+
+
+def load(path: Path) -> tuple[list[CocoImage], list[Annotation], list[str]]:
+    """Read a COCO file.
+
+    Returns
+    -------
+    images, annotations, classes
+
+    Raises
+    ------
+    DataError
+        Naming every wrong row: an unknown image or category, a box that is not
+        finite, has no area or lies outside its image.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not {"images", "categories", "annotations"} <= set(content):
+        raise DataError(str(path), "is not COCO: images, categories, annotations are expected")
+    images = {
+        row["id"]: CocoImage(
+            row.get("sample_id", row["file_name"].partition(".")[0]),
+            row["file_name"],
+            int(row["width"]),
+            int(row["height"]),
+        )
+        for row in content["images"]
+    }
+    names = {row["id"]: row["name"] for row in content["categories"]}
+    problems: list[str] = []
+    annotations: list[Annotation] = []
+    for row in content["annotations"]:
+        problem = _problem(row, images, names)
+        if problem:
+            problems.append(f"annotation {row.get('id')}: {problem}")
+        else:
+            annotations.append(_from_row(row, images, names))
+    if problems:
+        raise DataError(str(path), problems, "correct or remove these rows; nothing was read")
+    classes = [row["name"] for row in sorted(content["categories"], key=lambda row: row["id"])]
+    return list(images.values()), annotations, classes
+
+
+def _to_row(
+    number: int,
+    annotation: Annotation,
+    image_numbers: dict[str, int],
+    class_numbers: dict[str, int],
+) -> dict[str, Any]:
+    if annotation.sample_id not in image_numbers:
+        raise ValueError(f"annotation of unknown sample {annotation.sample_id}")
+    row: dict[str, Any] = {"id": number, "image_id": image_numbers[annotation.sample_id]}
+    if annotation.class_name:
+        if annotation.class_name not in class_numbers:
+            raise ValueError(f"annotation of unknown class '{annotation.class_name}'")
+        row["category_id"] = class_numbers[annotation.class_name]
+    if annotation.xyxy is not None:
+        x1, y1, x2, y2 = (float(value) for value in annotation.xyxy)
+        row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
+    return row | {
+        "annotator": annotation.annotator,
+        "source": annotation.source,
+        "action": annotation.action,
+        "lead_time": annotation.lead_time,
+    }
+
+
+def _from_row(
+    row: dict[str, Any], images: dict[int, CocoImage], names: dict[int, str]
+) -> Annotation:
+    xyxy = None
+    if "bbox" in row:
+        x, y, width, height = (float(value) for value in row["bbox"])
+        xyxy = (x, y, x + width, y + height)
+    return Annotation(
+        sample_id=images[row["image_id"]].sample_id,
+        class_name=names[row["category_id"]] if "category_id" in row else "",
+        xyxy=xyxy,
+        annotator=row.get("annotator", ""),
+        source=row.get("source", "expert"),
+        action=row.get("action", ""),
+        lead_time=float(row.get("lead_time", 0)),
+    )
+
+
+def _problem(row: dict[str, Any], images: dict[int, CocoImage], names: dict[int, str]) -> str:
+    if row.get("image_id") not in images:
+        return f"unknown image {row.get('image_id')}"
+    if "category_id" in row and row["category_id"] not in names:
+        return f"unknown category {row['category_id']}"
+    if "bbox" not in row:
+        return ""
+    box = row["bbox"]
+    if len(box) != 4 or not all(math.isfinite(float(value)) for value in box):
+        return f"box {box} is not four finite numbers"
+    x, y, width, height = (float(value) for value in box)
+    image = images[row["image_id"]]
+    if width <= 0 or height <= 0:
+        return f"box {box} has no area"
+    if x < -1 or y < -1 or x + width > image.width + 1 or y + height > image.height + 1:
+        return f"box {box} lies outside its image of {image.width} x {image.height}"
+    return ""

@@ -48,9 +48,7 @@ def run_command(command: Callable[[], object]) -> int:
     except VisionloopError as error:
         return _report(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _report(
-            "interrupted; run the same command again to go on", INTERRUPTED_EXIT_CODE
-        )
+        return _report("interrupted; run the same command again to go on", INTERRUPTED_EXIT_CODE)
     except SystemExit as exit_request:
         code = exit_request.code
         return code if isinstance(code, int) else int(code is not None)

@@ -34,7 +34,8 @@ def box_iou(first: Boxes, second: Boxes) -> NDArray[np.float32]:
     size = np.clip(corner_max - corner_min, 0, None)
     overlap = size[..., 0] * size[..., 1]
     union = box_area(first)[:, None] + box_area(second)[None, :] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0).astype(np.float32)
+    iou = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return np.asarray(iou, dtype=np.float32)
 
 
 def match_boxes(

@@ -38,7 +38,13 @@ def track(rows: Iterable[Row], description: str, *, total: int | None = None) ->
 def _track_with_bar(
     rows: Iterable[Row], description: str, total: int | None, console: object
 ) -> Iterator[Row]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

@@ -1,0 +1,1 @@
+"""Drafts go to Label Studio, people decide, annotations come back."""

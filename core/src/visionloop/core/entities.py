@@ -210,6 +210,11 @@ class Frame:
         UTC, RFC 3339.
     monotonic : float
         Seconds of the monotonic clock when it was read.
+    attributes : dict
+        Metadata that the source gives its frames, for example ``{"cell_type": "poly"}``.
+    encoded : bytes or None
+        The file the picture came from, where there is one: kept as it is, a frame has
+        the sample id of that file.
     """
 
     image: Image
@@ -218,3 +223,5 @@ class Frame:
     sequence: int
     captured_at: str
     monotonic: float
+    attributes: dict[str, Any] = field(default_factory=dict)
+    encoded: bytes | None = None

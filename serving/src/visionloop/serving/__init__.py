@@ -1,0 +1,1 @@
+"""Serving: signed model packages, backends, releases, and the edge agent."""

@@ -1,0 +1,35 @@
+"""The table of backends, and what each must offer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BACKENDS", "Backend"]
+
+BACKENDS = {
+    "onnxruntime": "visionloop.serving.backends.onnxruntime:OnnxRuntimeBackend",
+    "tensorrt": "visionloop.serving.backends.tensorrt:TensorRtBackend",
+}
+"""Name to class; each is built with ``(package, threads=...)``."""
+
+
+class Backend(Protocol):
+    """Runs a model.
+
+    Attributes
+    ----------
+    input_shape : tuple of (int or None)
+        (batch, 3, height, width); None where any size is taken.
+    output_shapes : dict of str to tuple of (int or None)
+        By output name.
+    """
+
+    input_shape: tuple[int | None, ...]
+    output_shapes: dict[str, tuple[int | None, ...]]
+
+    def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Outputs by name of a batch float32 (B, 3, height, width)."""
+        ...

@@ -1,0 +1,82 @@
+"""From the model's outputs to probabilities and detections (numpy only)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.core.entities import ClassProbabilities, Detections
+from visionloop.core.geometry import suppress_non_maximum
+from visionloop.serving.preprocess import Placement
+
+__all__ = ["decode_probabilities", "decode_yolo"]
+
+MAX_CANDIDATES = 3000
+
+
+def decode_probabilities(output: NDArray[np.float32]) -> list[ClassProbabilities]:
+    """Read probabilities (B, C).
+
+    Raises
+    ------
+    ValueError
+        If a row is not finite or does not sum to 1.
+    """
+    rows = np.asarray(output, np.float32)
+    return [ClassProbabilities(row) for row in rows.reshape(len(rows), -1)]
+
+
+def decode_yolo(
+    output: NDArray[np.float32],
+    placement: Placement,
+    *,
+    minimum_confidence: NDArray[np.float32],
+    max_iou: float,
+    max_boxes: int = 300,
+) -> Detections:
+    """Read one image's rows of a YOLO head.
+
+    Parameters
+    ----------
+    output : float32 array (4 + C, N)
+        Centre x, centre y, width, height in pixels of the model's input, then the
+        confidence of each class in [0, 1].
+    placement : Placement
+        Where the image lies in the model's input.
+    minimum_confidence : float32 array (C,)
+        Smallest confidence of each class.
+    max_iou : float
+        Boxes of one class that overlap more are suppressed by the more confident one.
+
+    Returns
+    -------
+    Detections
+        In pixels of the original image, clipped to it, by falling confidence.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
+    if not np.isfinite(output).all():
+        raise ValueError("boxes and confidences must be finite")
+    by_class = output[4:]
+    class_id = by_class.argmax(axis=0)
+    confidence = by_class.max(axis=0)
+    kept = np.flatnonzero(confidence >= minimum_confidence[class_id])
+    if len(kept) > MAX_CANDIDATES:
+        kept = kept[np.argsort(-confidence[kept], kind="stable")[:MAX_CANDIDATES]]
+    class_id, confidence = class_id[kept].astype(np.int64), np.clip(confidence[kept], 0, 1)
+    xyxy = _to_original(output[:4, kept].T, placement)
+    best = suppress_non_maximum(xyxy, confidence, class_id, max_iou=max_iou, max_boxes=max_boxes)
+    return Detections(xyxy[best], class_id[best], confidence[best])
+
+
+def _to_original(xywh: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
+    half = xywh[:, 2:] / 2
+    xyxy = np.concatenate([xywh[:, :2] - half, xywh[:, :2] + half], axis=1)
+    xyxy[:, 0::2] = (xyxy[:, 0::2] - placement.left) / placement.scale_x
+    xyxy[:, 1::2] = (xyxy[:, 1::2] - placement.top) / placement.scale_y
+    xyxy[:, 0::2] = xyxy[:, 0::2].clip(0, placement.width)
+    xyxy[:, 1::2] = xyxy[:, 1::2].clip(0, placement.height)
+    return np.asarray(xyxy, np.float32)

@@ -7,13 +7,13 @@ file shows every choice, and importing it imports none of them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from visionloop.core.errors import ConfigError, MissingExtraError
 
-__all__ = ["resolve"]
+__all__ = ["nearest_hint", "resolve"]
 
 
 def resolve(table: Mapping[str, str], name: str, *, kind: str, extra: str = "") -> Any:
@@ -38,9 +38,9 @@ def resolve(table: Mapping[str, str], name: str, *, kind: str, extra: str = "") 
         If the row exists but a library that it needs is not installed.
     """
     if name not in table:
-        near = get_close_matches(name, table, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(table))}"
-        raise ConfigError(f"{kind} '{name}'", "there is no such row in the table", hint)
+        raise ConfigError(
+            f"{kind} '{name}'", "there is no such row in the table", nearest_hint(name, table)
+        )
     module_name, _, attribute = table[name].partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
@@ -51,3 +51,10 @@ def resolve(table: Mapping[str, str], name: str, *, kind: str, extra: str = "") 
         raise MissingExtraError(
             f"{kind} '{name}'", f"needs the library '{error.name}', which is not installed", fix
         ) from error
+
+
+def nearest_hint(name: str, known: Iterable[str]) -> str:
+    """What to try instead of an unknown name: the nearest one, else the whole list."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"

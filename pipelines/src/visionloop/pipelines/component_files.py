@@ -1,0 +1,93 @@
+"""Laying artifacts out as a project folder for one verb, and taking its results back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from visionloop.core.errors import DataError, VisionloopError
+from visionloop.core.files import canonical_json, write_text
+from visionloop.core.workspace import Workspace
+
+__all__ = ["code_fingerprint", "keep", "pack_config", "stage_workspace"]
+
+
+def pack_config(workspace: Workspace) -> str:
+    """Parameters, targets and the fingerprint of our code as one pipeline argument.
+
+    Kubeflow's cache key is made of arguments and input paths, not of the code in the
+    image: with the code's fingerprint among the arguments, changed code runs again.
+    """
+    return canonical_json(
+        {
+            "params": workspace.params.read_text(),
+            "targets": workspace.targets.read_text(),
+            "code": code_fingerprint(),
+        }
+    ).decode()
+
+
+def code_fingerprint() -> str:
+    """SHA-256 over every module of the installed package."""
+    import visionloop
+
+    digest = hashlib.sha256()
+    for folder in sorted(visionloop.__path__):
+        for path in sorted(Path(folder).rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def stage_workspace(config: str, files: dict[str, str]) -> Iterator[Workspace]:
+    """A temporary project folder.
+
+    Parameters
+    ----------
+    config : str
+        From :func:`pack_config`.
+    files : dict
+        Place in the project folder -> path of an input artifact (file or folder);
+        they are linked, not copied, because a verb writes only what it declares.
+
+    Raises
+    ------
+    VisionloopError
+        Whatever the verb raises, after its one-screen text was written beside the
+        logs: Kubeflow itself names only the component that failed.
+    """
+    content = json.loads(config)
+    with tempfile.TemporaryDirectory(prefix="visionloop-") as root:
+        workspace = Workspace(Path(root))
+        write_text(workspace.params, content["params"])
+        write_text(workspace.targets, content["targets"])
+        for place, source in files.items():
+            target = workspace.root / place
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not Path(source).exists():
+                raise DataError(place, f"input artifact {source} does not exist")
+            target.symlink_to(Path(source).resolve())
+        try:
+            yield workspace
+        except VisionloopError as error:
+            reason_file = os.environ.get("VISIONLOOP_REASON_FILE")
+            if reason_file:
+                write_text(Path(reason_file), str(error))
+            raise
+
+
+def keep(made: Path, output: str) -> None:
+    """Copy what a verb made into an output artifact."""
+    target = Path(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if made.is_dir():
+        shutil.copytree(made, target, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(made, target)

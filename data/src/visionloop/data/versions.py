@@ -35,7 +35,7 @@ from visionloop.data.formats import coco
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["DatasetVersion", "load_version", "save_version"]
+__all__ = ["DatasetVersion", "fingerprint_of", "load_version", "save_version"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +130,7 @@ def save_version(
     """
     samples = samples.sort_values("sample_id").reset_index(drop=True)
     _refuse_inconsistency(folder.name, samples, annotations)
-    fingerprint = _fingerprint(vision_task, classes, samples, annotations)
+    fingerprint = fingerprint_of(vision_task, classes, samples, annotations)
     manifest = {
         "name": folder.name,
         "fingerprint": fingerprint,
@@ -167,7 +167,7 @@ def load_version(folder: Path, images: Path) -> DatasetVersion:
     manifest = read_json(folder / "manifest.json")
     samples = read_table(folder / "samples.parquet", SAMPLES)
     _, annotations, classes = coco.load(folder / "annotations.json")
-    found = _fingerprint(manifest["vision_task"], tuple(classes), samples, annotations)
+    found = fingerprint_of(manifest["vision_task"], tuple(classes), samples, annotations)
     if found != manifest["fingerprint"]:
         raise DataError(
             f"dataset version {folder}",
@@ -186,7 +186,7 @@ def load_version(folder: Path, images: Path) -> DatasetVersion:
     )
 
 
-def _fingerprint(
+def fingerprint_of(
     vision_task: str,
     classes: tuple[str, ...],
     samples: pandas.DataFrame,

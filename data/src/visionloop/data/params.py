@@ -1,0 +1,116 @@
+"""The ``data`` block of ``params.yaml``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from visionloop.core.config import ProjectParams, StrictModel, load_blocks
+from visionloop.core.workspace import Workspace
+
+__all__ = [
+    "CheckParams",
+    "DataParams",
+    "EmbedParams",
+    "LabelIssueParams",
+    "SplitParams",
+    "load_params",
+]
+
+
+class SplitParams(StrictModel):
+    """How samples are shared out between train, val and test."""
+
+    val_fraction: float = Field(
+        default=0.2, gt=0, lt=0.9, description="share of the training groups kept for validation"
+    )
+    near_duplicate_distance: int = Field(
+        default=4,
+        ge=0,
+        le=32,
+        description="images whose 64-bit perceptual hashes differ in at most this many bits "
+        "belong to one group",
+    )
+    group_columns: list[str] = Field(
+        default_factory=list,
+        description="metadata columns whose equal values belong to one group (site, block, ...)",
+    )
+
+
+class CheckParams(StrictModel):
+    """What ``data check`` finds worth a word, and what it refuses."""
+
+    max_corrupt_fraction: float = Field(
+        default=0.02, ge=0, le=1, description="refused above: unreadable images of all seen"
+    )
+    min_per_class: int = Field(
+        default=10, ge=0, description="refused below: annotated samples (or boxes) of each class"
+    )
+    max_imbalance: float = Field(
+        default=50.0, gt=1, description="warned above: most frequent class to rarest"
+    )
+    min_box_pixels: float = Field(
+        default=2.0, ge=0, description="warned below: shorter side of a box in pixels"
+    )
+    dark_below: float = Field(default=10.0, ge=0, le=255, description="mean grey level")
+    bright_above: float = Field(default=250.0, ge=0, le=255, description="mean grey level")
+    blurred_below: float = Field(
+        default=3.0, ge=0, description="variance of the Laplacian, grey levels squared"
+    )
+    refuse_leaks: bool = Field(
+        default=True, description="refuse when a group crosses from training into test"
+    )
+
+
+class EmbedParams(StrictModel):
+    """How embeddings are computed."""
+
+    batch: int = Field(default=16, ge=1, description="images per call of the backbone")
+    save_every: int = Field(
+        default=256, ge=1, description="vectors between two savings; an interrupt loses fewer"
+    )
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; null lets it choose")
+
+
+class LabelIssueParams(StrictModel):
+    """How doubtful annotations are found."""
+
+    suspects: Literal["studio", "all"] = Field(
+        default="studio", description="whose annotations may be doubted: Label Studio's or all"
+    )
+    folds: int = Field(default=5, ge=2, description="grouped folds of the out-of-fold answers")
+    max_findings: int = Field(
+        default=40, ge=1, description="length of the list that goes back for a second look"
+    )
+
+
+class DataParams(StrictModel):
+    """The ``data`` block."""
+
+    dataset: str = Field(description="row of the dataset table (visionloop.data.datasets)")
+    phases: list[str] = Field(
+        min_length=1, description="phases of the story that 'import' brings in"
+    )
+    phase_sizes: dict[str, int] = Field(
+        default_factory=dict, description="at most so many samples of a phase; absent means all"
+    )
+    version: str = Field(description="dataset version that freeze writes and training reads")
+    splits: SplitParams = Field(default_factory=SplitParams, description="see SplitParams")
+    check: CheckParams = Field(default_factory=CheckParams, description="see CheckParams")
+    embed: EmbedParams = Field(default_factory=EmbedParams, description="see EmbedParams")
+    label_issues: LabelIssueParams = Field(
+        default_factory=LabelIssueParams, description="see LabelIssueParams"
+    )
+
+
+def load_params(workspace: Workspace) -> tuple[ProjectParams, DataParams]:
+    """The ``project`` and ``data`` blocks of the workspace's ``params.yaml``.
+
+    Raises
+    ------
+    ConfigError
+        Naming every wrong key and value of both blocks.
+    """
+    blocks = load_blocks(workspace.params, {"project": ProjectParams, "data": DataParams})
+    return blocks["project"], blocks["data"]

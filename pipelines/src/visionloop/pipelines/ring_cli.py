@@ -76,7 +76,7 @@ def demo(
         Path | None, typer.Option(help="project folder (default: workspace/<recipe>)")
     ] = None,
 ) -> None:
-    from visionloop.pipelines.demo import run_demo
+    from visionloop.pipelines.demo.run import run_demo
 
     run_demo(recipe=recipe, studio=studio, folder=folder or Path("workspace") / recipe)
 

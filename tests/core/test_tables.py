@@ -1,0 +1,42 @@
+"""Tables keep their required columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas
+import pytest
+
+from visionloop.core.errors import DataError
+from visionloop.core.tables import REQUESTS, read_table, write_table
+
+
+def rows() -> pandas.DataFrame:
+    return pandas.DataFrame(
+        {
+            "extra": [1],
+            "sample_id": ["a"],
+            "reason": ["dark"],
+            "priority": [0.5],
+            "requested_by": ["x"],
+        }
+    )
+
+
+def test_round_trip_orders_required_columns_first(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "r.parquet", REQUESTS, rows())
+    assert list(read_table(path, REQUESTS).columns) == [*REQUESTS.columns, "extra"]
+
+
+def test_missing_column_file_and_format(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="priority"):
+        write_table(tmp_path / "r.parquet", REQUESTS, rows().drop(columns="priority"))
+    assert not list(tmp_path.iterdir())
+    rows().drop(columns="priority").to_parquet(tmp_path / "short.parquet")
+    with pytest.raises(DataError, match="lacks priority"):
+        read_table(tmp_path / "short.parquet", REQUESTS)
+    with pytest.raises(DataError, match="no requests table"):
+        read_table(tmp_path / "none.parquet", REQUESTS)
+    (tmp_path / "text.parquet").write_text("hello")
+    with pytest.raises(DataError, match="not a Parquet file"):
+        read_table(tmp_path / "text.parquet", REQUESTS)

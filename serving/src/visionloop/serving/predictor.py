@@ -60,6 +60,9 @@ class Predictor:
         Threads of one call; None lets the backend choose.
     batch_size : int
         Most pictures the model sees at once, where it takes any number.
+    model : bytes or None
+        Another form of the package's model: its FP16 variant, or an engine built from
+        it. None takes the package's ONNX.
 
     Raises
     ------
@@ -75,11 +78,16 @@ class Predictor:
         backend: str = "onnxruntime",
         threads: int | None = None,
         batch_size: int = 8,
+        model: bytes | None = None,
     ) -> None:
         make = resolve(BACKENDS, backend, kind="backend", extra="edge")
         self.package = package
         self.backend_name = backend
-        self._backend: Backend = make(package, threads=threads)
+        self._backend: Backend = make(
+            package.read_model() if model is None else model,
+            subject=str(package.path),
+            threads=threads,
+        )
         _check_shapes(package, self._backend)
         self._fixed_batch = self._backend.input_shape[0]
         self._batch_size = self._fixed_batch or batch_size

@@ -7,7 +7,9 @@ https://github.com/sigstore/model-transparency
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ from visionloop.core.files import write_bytes
 __all__ = [
     "SIGNATURE_NAME",
     "new_key_pair",
+    "sign_bytes",
     "sign_folder",
     "signing_key",
     "trusted_keys",
+    "verify_bytes",
     "verify_folder",
 ]
 
@@ -179,7 +183,7 @@ def verify_folder(
             config.set_hashing_config(_hashing(signature_name)).verify(folder, signature)
             return Path(key)
         except Exception as error:
-            problems.append(f"key {Path(key).name} does not verify it: {_short(error)}")
+            problems.append(f"{Path(key).name} does not verify it: {_reason(error)}")
     raise PackageError(
         str(folder),
         problems,
@@ -204,6 +208,74 @@ def _import_model_signing(module: str) -> Any:
             f"need the library '{error.name}', which is not installed",
             "install it: pip install 'visionloop[edge]'",
         ) from error
+
+
+def sign_bytes(content: bytes, *, key: Path) -> str:
+    """Sign bytes that are not a folder: ECDSA over SHA-256, base64.
+
+    Raises
+    ------
+    InputError
+        If the key cannot be used.
+    """
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        private = serialization.load_pem_private_key(Path(key).read_bytes(), password=None)
+        if not isinstance(private, ec.EllipticCurvePrivateKey):
+            raise ValueError("it is not an elliptic-curve key")
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(str(key), f"is no usable key: {_short(error)}", KEYS_HINT) from error
+    return base64.b64encode(private.sign(content, ec.ECDSA(hashes.SHA256()))).decode()
+
+
+def verify_bytes(content: bytes, signature: str, *, keys: Sequence[Path], subject: str) -> None:
+    """Check what :func:`sign_bytes` wrote.
+
+    Raises
+    ------
+    PackageError
+        If no key verifies it.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    for key in keys:
+        try:
+            public = serialization.load_pem_public_key(Path(key).read_bytes())
+            if isinstance(public, ec.EllipticCurvePublicKey):
+                public.verify(
+                    base64.b64decode(signature, validate=True), content, ec.ECDSA(hashes.SHA256())
+                )
+                return
+        except (OSError, ValueError, InvalidSignature):
+            continue
+    raise PackageError(
+        subject,
+        f"the signature does not fit: {len(keys)} trusted keys were tried",
+        "do not use it: it was changed after signing, or the signer is not trusted",
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The library's message in plain words, where it is one of those that we know."""
+    text = str(error)
+    kind = type(error).__name__
+    if changed := re.findall(r"Hash mismatch for '([^']*)'", text):
+        return f"changed after signing: {', '.join(changed)}"
+    if added := re.findall(r"Extra files found in model '[^']*': ([^\"]*)", text):
+        return f"added after signing: {', '.join(added)[:200]}"
+    if missing := re.findall(r"Missing files in model '[^']*': ([^\"]*)", text):
+        return f"missing since signing: {', '.join(missing)[:200]}"
+    if kind == "InvalidSignature":
+        return "the signature was changed"
+    if "Key mismatch" in text:
+        return "another key signed it"
+    if kind in ("JSONDecodeError", "KeyError", "ParseError"):
+        return "the signature file is damaged"
+    return _short(error)
 
 
 def _short(error: Exception) -> str:

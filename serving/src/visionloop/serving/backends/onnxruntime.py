@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.errors import PackageError
-from visionloop.serving.package import ModelPackage
 
 __all__ = ["OnnxRuntimeBackend"]
 
@@ -14,11 +13,14 @@ ERRORS_ONLY = 3
 
 
 class OnnxRuntimeBackend:
-    """Runs the package's ONNX model; see :class:`visionloop.serving.backends.table.Backend`.
+    """Runs an ONNX model; see :class:`visionloop.serving.backends.table.Backend`.
 
     Parameters
     ----------
-    package : ModelPackage
+    model : bytes
+        ONNX. Loaded from bytes: a model that names other files finds none.
+    subject : str
+        Names the model in errors.
     threads : int or None
         Threads of one call; None lets ONNX Runtime choose.
 
@@ -28,7 +30,7 @@ class OnnxRuntimeBackend:
         If ONNX Runtime cannot load the model, or it has more than one input.
     """
 
-    def __init__(self, package: ModelPackage, *, threads: int | None = None) -> None:
+    def __init__(self, model: bytes, *, subject: str, threads: int | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -37,18 +39,15 @@ class OnnxRuntimeBackend:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            # From bytes: a model that names other files finds none.
             self._session = onnxruntime.InferenceSession(
-                package.read_model(), options, providers=["CPUExecutionProvider"]
+                model, options, providers=["CPUExecutionProvider"]
             )
-        except PackageError:
-            raise
         except Exception as error:
             text = " ".join(str(error).split())[:300]
-            raise PackageError(str(package.path), f"ONNX Runtime cannot load it: {text}") from None
+            raise PackageError(subject, f"ONNX Runtime cannot load it: {text}") from None
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
-            raise PackageError(str(package.path), f"has {len(inputs)} inputs instead of one image")
+            raise PackageError(subject, f"has {len(inputs)} inputs instead of one image")
         self._input = inputs[0].name
         self.input_shape = _sizes(inputs[0].shape)
         self.output_shapes = {row.name: _sizes(row.shape) for row in self._session.get_outputs()}

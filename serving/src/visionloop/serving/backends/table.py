@@ -13,7 +13,8 @@ BACKENDS = {
     "onnxruntime": "visionloop.serving.backends.onnxruntime:OnnxRuntimeBackend",
     "tensorrt": "visionloop.serving.backends.tensorrt:TensorRtBackend",
 }
-"""Name to class; each is built with ``(package, threads=...)``."""
+"""Name to class; each is built with ``(model, subject=..., threads=...)``: the bytes of an
+ONNX model, or of an engine."""
 
 
 class Backend(Protocol):

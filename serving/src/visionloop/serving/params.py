@@ -1,0 +1,86 @@
+"""The ``serving`` block of ``params.yaml``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from visionloop.core.config import StrictModel
+
+__all__ = ["BuildParams", "EdgeParams", "RuleParams", "ServingParams", "SourceParams"]
+
+
+class SourceParams(StrictModel):
+    """One camera, or what plays one."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="its frames are counted under this name; each source has its own",
+    )
+    camera: str = Field(default="", description="name of the camera; empty is the source's name")
+    kind: str = Field(description="row of the source table: folder, file, rtsp")
+    path: str = Field(
+        min_length=1, description="folder or file (relative to the workspace), or rtsp:// address"
+    )
+    rate: float = Field(
+        default=0.0, ge=0, le=1000, description="frames a second; 0 is as fast as possible"
+    )
+    attributes: dict[str, str | int | float | bool] = Field(
+        default={}, description="metadata of every frame, for example cell_type: poly"
+    )
+    reconnects: int = Field(
+        default=5, ge=0, description="rtsp: attempts after the camera went away"
+    )
+
+
+class RuleParams(StrictModel):
+    """When an answer becomes an event."""
+
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
+    kind: str = Field(description="row of the rule table: class_confidence, detection_present")
+    class_name: str = Field(
+        default="", description="the class that matters; empty is any (detection_present)"
+    )
+    minimum_confidence: float = Field(default=0.5, ge=0, le=1)
+    priority: int = Field(default=1, ge=0, le=9, description="0 leaves the device first")
+
+
+class EdgeParams(StrictModel):
+    """The edge agent."""
+
+    site: str = Field(default="site-1", min_length=1)
+    model: str = Field(default="", description="name of the releases; empty is project.model")
+    releases: str = Field(default="releases", description="folder, relative to the workspace")
+    backend: Literal["onnxruntime", "tensorrt"] = Field(
+        default="onnxruntime", description="tensorrt falls back to onnxruntime and says so"
+    )
+    threads: int = Field(default=2, gt=0, description="threads of one call of the model")
+    keep_share: float = Field(
+        default=1.0, ge=0, le=1, description="share of frames kept as files for collection"
+    )
+    sources: list[SourceParams] = Field(default=[], description="played one after another")
+    rules: list[RuleParams] = Field(default=[])
+
+
+class BuildParams(StrictModel):
+    """FP16 variants and engines."""
+
+    parity_images: int = Field(default=32, gt=0, description="images that FP16 is compared on")
+    fp16_max_difference: float = Field(
+        default=0.02, gt=0, description="largest difference of a probability or confidence"
+    )
+    compute_capability: str = Field(
+        default="8.0", pattern=r"^\d+\.\d$", description="GPU that TensorRT-RTX builds for"
+    )
+    max_batch: int = Field(default=8, gt=0, description="largest batch of the engine")
+    timeout_s: float = Field(default=600.0, gt=0, description="for each step of the build")
+
+
+class ServingParams(StrictModel):
+    """Engines and the edge agent."""
+
+    build: BuildParams = BuildParams()
+    edge: EdgeParams = EdgeParams()

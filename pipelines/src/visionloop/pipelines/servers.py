@@ -34,6 +34,7 @@ def start_servers(*, folder: Path, mlflow_port: int, studio_port: int, report_po
         If a server does not answer in time.
     """
     from visionloop.labeling import server as studio
+    from visionloop.labeling.state import credentials
 
     workspace = _open_project(folder)
     refuse_taken_port("MLflow", mlflow_port)
@@ -44,12 +45,13 @@ def start_servers(*, folder: Path, mlflow_port: int, studio_port: int, report_po
         [*command, "--directory", str(workspace.reports)], workspace, "report"
     )
     write_json(_record(workspace), {name: process.pid for name, process in processes.items()})
-    studio.start(workspace=workspace, port=studio_port)
+    studio.start(workspace, port=studio_port)
     say_step("waiting for MLflow and Label Studio (up to a minute)")
     wait_until_answers("MLflow", f"http://127.0.0.1:{mlflow_port}/health", processes["MLflow"])
-    studio.wait_ready(workspace=workspace)
+    address = studio.wait_ready(workspace)
+    account = credentials(workspace)
     print(f"MLflow        http://127.0.0.1:{mlflow_port}")
-    print(f"Label Studio  {studio.address(workspace)}   {studio.login_hint(workspace)}")
+    print(f"Label Studio  {address.url}   sign in: {account.email} / {account.password}")
     print(f"report        http://127.0.0.1:{report_port}/demo/index.html")
     print(f"next: visionloop down --folder {folder} stops them")
 
@@ -64,7 +66,7 @@ def stop_servers(*, folder: Path) -> None:
         for name, pid in read_json(record).items():
             _stop(name, int(pid))
         record.unlink()
-    studio.stop(workspace=workspace)
+    studio.stop(workspace)
     print("stopped")
 
 

@@ -143,12 +143,10 @@ def run_demo(*, recipe: str, studio: str, folder: Path) -> None:
     finally:
         demo.save()
         if demo.studio == "scripted":
-            server.stop(workspace=demo.workspace)
+            server.stop(demo.workspace)
 
 
-def _run_step(
-    demo: Demo, title: str, name: str, step: Callable[[Demo], dict[str, Any]]
-) -> None:
+def _run_step(demo: Demo, title: str, name: str, step: Callable[[Demo], dict[str, Any]]) -> None:
     if name in demo.results:
         say_step(f"{title}: done before")
         return

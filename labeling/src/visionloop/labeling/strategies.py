@@ -118,7 +118,7 @@ def select_uncertain(
     margin = ranked[:, -1] - ranked[:, -2] if ranked.shape[1] > 1 else ranked[:, -1]
     # Ties are broken by chance, not by the order of file names.
     noise = np.random.default_rng(seed).random(len(margin))
-    return np.lexsort((noise, margin))[:budget].astype(np.int64)
+    return np.asarray(np.lexsort((noise, margin))[:budget], np.int64)
 
 
 def _most_typical(unit: Vectors, members: NDArray[np.int64]) -> int:
@@ -136,7 +136,7 @@ def _fill_up(
     """Empty clusters (identical vectors) leave budget over: it is spent at random."""
     rest = np.setdiff1d(np.arange(pool_size), chosen)
     np.random.default_rng(seed).shuffle(rest)
-    return np.concatenate([chosen, rest])[:budget].astype(np.int64)
+    return np.asarray(np.concatenate([chosen, rest])[:budget], np.int64)
 
 
 def _unit_length(vectors: Vectors) -> Vectors:

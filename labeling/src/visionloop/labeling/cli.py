@@ -1,0 +1,92 @@
+"""``visionloop label``: Label Studio set up, fed, read back and measured."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from visionloop.core.cli import WorkspaceOption, new_app
+from visionloop.core.progress import say_done
+from visionloop.core.workspace import find_workspace
+
+__all__ = ["app"]
+
+app = new_app("Label Studio: set up, choose, push, pull, second look, cost.")
+
+
+@app.command()
+def setup(workspace: WorkspaceOption = None) -> None:
+    """Make the Label Studio project, its storage and its tabs."""
+    from visionloop.labeling.project import setup as run
+
+    report = run(workspace=find_workspace(workspace))
+    made = "made the project" if report.created else "the project is in order"
+    say_done(made, report.url, "visionloop label select")
+
+
+@app.command()
+def select(
+    workspace: WorkspaceOption = None,
+    strategy: Annotated[str | None, typer.Option(help="instead of labeling.strategy")] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="instead of labeling.budget")] = None,
+) -> None:
+    """Choose which samples people annotate next."""
+    from visionloop.labeling.selection import select as run
+
+    report = run(workspace=find_workspace(workspace), strategy=strategy, budget=budget)
+    made = f"selected {report.selected} of {report.pool} samples ({report.strategy})"
+    say_done(made, report.path, "visionloop label push")
+
+
+@app.command()
+def push(workspace: WorkspaceOption = None) -> None:
+    """Send the selected samples to Label Studio, with the model's drafts."""
+    from visionloop.labeling.push import push as run
+
+    report = run(workspace=find_workspace(workspace))
+    drafts = f"drafts by {report.version}" if report.version else "no drafts: no package yet"
+    made = f"pushed {report.pushed} samples ({report.already} were there; {drafts})"
+    say_done(made, report.url, "annotate in the tab 'Next best', then: visionloop label pull")
+
+
+@app.command()
+def pull(workspace: WorkspaceOption = None) -> None:
+    """Bring the annotations back."""
+    from visionloop.labeling.pull import pull as run
+
+    space = find_workspace(workspace)
+    report = run(workspace=space)
+    made = f"pulled {report.annotations} annotations of {report.samples} samples"
+    if report.replaced:
+        made += f" ({report.replaced} by a second look)"
+    say_done(made, space.studio_annotations, "visionloop data freeze")
+
+
+@app.command()
+def issues(
+    workspace: WorkspaceOption = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="instead of labeling.second_look")
+    ] = None,
+) -> None:
+    """Send doubtful annotations back for a second look."""
+    from visionloop.labeling.second_look import issues as run
+
+    report = run(workspace=find_workspace(workspace), limit=limit)
+    made = f"sent {report.sent} samples for a second look ({report.already} were sent before)"
+    say_done(made, report.url, "look in the tab 'Second look', then: visionloop label pull")
+
+
+@app.command()
+def meter(workspace: WorkspaceOption = None) -> None:
+    """Measure what annotation costs: seconds an image, drafts accepted."""
+    from visionloop.labeling.meter import meter as run
+
+    report = run(workspace=find_workspace(workspace))
+    first = report.first
+    made = (
+        f"{first.seconds_per_image:.1f} s an image, {first.seconds_per_object:.1f} s an object, "
+        f"{first.accepted_share:.0%} of {first.images} images' drafts accepted"
+    )
+    say_done(made, report.path)

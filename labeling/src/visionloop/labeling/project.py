@@ -1,0 +1,176 @@
+"""The verb ``setup``: a Label Studio project with everything in its place, made once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+from xml.etree import ElementTree
+
+from visionloop.core.config import ProjectParams
+from visionloop.core.errors import DataError
+from visionloop.core.workspace import Workspace
+from visionloop.labeling.client import StudioClient, connect
+from visionloop.labeling.params import LabelingParams, load_params
+
+__all__ = ["TABS", "SetupReport", "find_project", "find_tab", "labeling_interface", "setup"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+"""Told apart by people who see colours differently: Okabe and Ito,
+https://jfly.uni-koeln.de/color/"""
+
+HOTKEYS = "123456789qwertyuiopasdfghjklzxcvbnm"
+
+TABS = ("Next best", "Check drafts", "Second look", "Done")
+
+
+@dataclass(frozen=True)
+class SetupReport:
+    """The project's id, where to open it, and whether it was made just now."""
+
+    project: int
+    url: str
+    created: bool
+
+
+def setup(*, workspace: Workspace) -> SetupReport:
+    """Make the project, its storage and its tabs, or bring them up to date.
+
+    The project is titled like the model; running this again changes nothing that is
+    right already.
+
+    Raises
+    ------
+    UnreachableError
+        If Label Studio does not answer.
+    VisionloopError
+        If Label Studio refuses, for example to drop a class that annotations use.
+    """
+    project, params = load_params(workspace)
+    client = connect(workspace)
+    settings = {
+        "title": project.model,
+        "label_config": labeling_interface(project),
+        "sampling": "Uncertainty sampling",
+        "show_collab_predictions": True,
+        "maximum_annotations": 1,
+    }
+    found = _project_by_title(client, project.model)
+    if found is None:
+        found = client.post("/api/projects/", settings)
+        created = True
+    else:
+        created = False
+        changed = {name: value for name, value in settings.items() if found[name] != value}
+        if changed:
+            client.patch(f"/api/projects/{found['id']}/", changed)
+    _ensure_storage(client, found["id"], str(workspace.images))
+    _ensure_tabs(client, found["id"], params)
+    return SetupReport(found["id"], f"{client.url}/projects/{found['id']}/data", created)
+
+
+def find_project(client: StudioClient, project: ProjectParams) -> dict[str, Any]:
+    """The project of this model.
+
+    Raises
+    ------
+    DataError
+        If it was not set up.
+    """
+    found = _project_by_title(client, project.model)
+    if found is None:
+        raise DataError(
+            f"Label Studio project '{project.model}'",
+            "does not exist",
+            "run: visionloop label setup",
+        )
+    return found
+
+
+def find_tab(client: StudioClient, project_id: int, title: str) -> dict[str, Any]:
+    """A tab of the project by its title; its ``data`` holds filters and ordering.
+
+    Raises
+    ------
+    DataError
+        If somebody removed it.
+    """
+    for view in client.get("/api/dm/views/", project=project_id):
+        if view["data"].get("title") == title:
+            return dict(view)
+    raise DataError(f"tab '{title}'", "does not exist", "run: visionloop label setup")
+
+
+def labeling_interface(project: ProjectParams) -> str:
+    """The XML of the labeling interface: the template of the vision task with the classes."""
+    template = files("visionloop.labeling").joinpath("templates", f"{project.vision_task}.xml")
+    root = ElementTree.fromstring(template.read_text(encoding="utf-8"))
+    is_boxes = project.vision_task == "detection"
+    control = root.find("RectangleLabels" if is_boxes else "Choices")
+    if control is None:
+        raise ValueError(f"{template} has no control for the classes")
+    for number, name in enumerate(project.classes):
+        attributes = {"value": name, "background": COLOURS[number % len(COLOURS)]}
+        if number < len(HOTKEYS):
+            attributes["hotkey"] = HOTKEYS[number]
+        ElementTree.SubElement(control, "Label" if is_boxes else "Choice", attributes)
+    return ElementTree.tostring(root, encoding="unicode").strip()
+
+
+def _project_by_title(client: StudioClient, title: str) -> dict[str, Any] | None:
+    page = 1
+    while True:
+        answer = client.get("/api/projects/", page=page, page_size=100)
+        for row in answer["results"]:
+            if row["title"] == title:
+                return dict(row)
+        if not answer.get("next"):
+            return None
+        page += 1
+
+
+def _ensure_storage(client: StudioClient, project_id: int, folder: str) -> None:
+    """Label Studio serves only files below a storage of a project that the reader may see."""
+    wanted = {"path": folder, "use_blob_urls": True, "title": "data/raw/images"}
+    for storage in client.get("/api/storages/localfiles/", project=project_id):
+        if storage["path"] == folder:
+            return
+    client.post("/api/storages/localfiles/", {"project": project_id, **wanted})
+
+
+def _ensure_tabs(client: StudioClient, project_id: int, params: LabelingParams) -> None:
+    present = {
+        view["data"].get("title"): view for view in client.get("/api/dm/views/", project=project_id)
+    }
+    for title, data in zip(TABS, _tab_contents(params), strict=True):
+        content = {"title": title, "type": "list", "target": "tasks", **data}
+        if title not in present:
+            client.post("/api/dm/views/", {"project": project_id, "data": content})
+            continue
+        view = present[title]
+        if any(view["data"].get(name) != value for name, value in data.items()):
+            merged = {**view["data"], **data}
+            client.patch(f"/api/dm/views/{view['id']}/", {"project": project_id, "data": merged})
+
+
+def _tab_contents(params: LabelingParams) -> list[dict[str, Any]]:
+    """Filters and order of each tab, in the order of ``TABS``."""
+    is_open = _condition("completed_at", "empty", "Datetime", True)
+    is_done = _condition("completed_at", "empty", "Datetime", False)
+    is_sure = _condition("predictions_score", "greater_or_equal", "Number", params.sure)
+    first = _condition("data.look", "equal", "String", "first")
+    second = _condition("data.look", "equal", "String", "second")
+    return [
+        {"filters": _all_of(first, is_open), "ordering": ["tasks:predictions_score"]},
+        {"filters": _all_of(first, is_open, is_sure), "ordering": ["-tasks:predictions_score"]},
+        {"filters": _all_of(second, is_open), "ordering": ["tasks:data.rank"]},
+        {"filters": _all_of(is_done), "ordering": ["-tasks:completed_at"]},
+    ]
+
+
+def _all_of(*conditions: dict[str, Any]) -> dict[str, Any]:
+    return {"conjunction": "and", "items": list(conditions)}
+
+
+def _condition(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}

@@ -1,0 +1,165 @@
+"""What labeling keeps in ``studio/``: credentials, the server's address, what was pushed."""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from visionloop.core.errors import VisionloopError
+from visionloop.core.files import read_json, write_json
+from visionloop.core.workspace import Workspace
+
+__all__ = [
+    "Credentials",
+    "PushRecord",
+    "ServerAddress",
+    "credentials",
+    "forget_address",
+    "load_push_record",
+    "only_one",
+    "read_address",
+    "save_address",
+    "save_push_record",
+    "save_token",
+    "state_folder",
+]
+
+EMAIL = "annotator@visionloop.local"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The account that ``visionloop up`` makes; the token is empty until the first start."""
+
+    email: str
+    password: str
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials(email={self.email!r})"
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """A Label Studio server that was started here.
+
+    Attributes
+    ----------
+    pid : int
+    started : str
+        When the kernel started that process: tells it from a later one of the same id.
+    port : int
+    url : str
+    """
+
+    pid: int
+    started: str
+    port: int
+    url: str
+
+
+@dataclass(frozen=True)
+class PushRecord:
+    """Which samples have a labeling task.
+
+    Attributes
+    ----------
+    project : int
+        Label Studio's id of the project, 0 before the first push.
+    first, second : dict of str to int
+        Sample id to task id, of first and of second looks.
+    """
+
+    project: int
+    first: dict[str, int]
+    second: dict[str, int]
+
+
+def credentials(workspace: Workspace) -> Credentials:
+    """The stored account, made with a random password the first time (mode 0600).
+
+    Raises
+    ------
+    VisionloopError
+        If Label Studio's data are there but their credentials are gone.
+    """
+    path = state_folder(workspace) / "credentials.json"
+    if path.exists():
+        return Credentials(**read_json(path))
+    if (workspace.studio_state / "server" / "label_studio.sqlite3").exists():
+        raise VisionloopError(
+            str(path),
+            "is missing, and Label Studio's data beside it know another password",
+            "put the file back, or move the folder 'studio' away to begin anew",
+        )
+    made = Credentials(EMAIL, secrets.token_urlsafe(18))
+    write_json(path, asdict(made), mode=0o600)
+    return made
+
+
+def save_token(workspace: Workspace, token: str) -> Credentials:
+    """Keep the personal access token beside the password (mode 0600)."""
+    kept = replace(credentials(workspace), token=token)
+    write_json(state_folder(workspace) / "credentials.json", asdict(kept), mode=0o600)
+    return kept
+
+
+def read_address(workspace: Workspace) -> ServerAddress | None:
+    """The server started last, whether it still runs or not; None if none ever was."""
+    path = workspace.studio_state / "server.json"
+    return ServerAddress(**read_json(path)) if path.exists() else None
+
+
+def save_address(workspace: Workspace, address: ServerAddress) -> None:
+    """Remember a started server."""
+    write_json(state_folder(workspace) / "server.json", asdict(address))
+
+
+def forget_address(workspace: Workspace) -> None:
+    """Forget a stopped server."""
+    (workspace.studio_state / "server.json").unlink(missing_ok=True)
+
+
+def load_push_record(workspace: Workspace) -> PushRecord:
+    """What was pushed; empty before the first push."""
+    path = workspace.studio_state / "pushed.json"
+    if not path.exists():
+        return PushRecord(0, {}, {})
+    return PushRecord(**read_json(path))
+
+
+def save_push_record(workspace: Workspace, record: PushRecord) -> None:
+    """Keep what was pushed, durably."""
+    write_json(state_folder(workspace) / "pushed.json", asdict(record))
+
+
+@contextmanager
+def only_one(workspace: Workspace, what: str) -> Iterator[None]:
+    """Refuse to run twice at once in one workspace.
+
+    Raises
+    ------
+    VisionloopError
+        If another process is inside the same block.
+    """
+    path = state_folder(workspace) / f"{what}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise VisionloopError(
+                str(workspace.studio_state), f"another '{what}' is running here", "wait for its end"
+            ) from None
+        yield
+
+
+def state_folder(workspace: Workspace) -> Path:
+    """The state folder, made if needed; closed to other users."""
+    folder = workspace.studio_state
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder

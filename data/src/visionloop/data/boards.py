@@ -1,15 +1,15 @@
 """Generated circuit boards: copper on a clean template, then DeepPCB's six defects on it.
 
-For machines that can reach neither a mirror nor a network. A board is parallel
-copper traces with corners and pads (in the image copper is black on white, as in
-DeepPCB); each defect is drawn where its kind can occur
-and its box is measured from the pixels that it changed.
+For machines that can reach neither a mirror nor a network. A board is parallel copper
+traces with corners and pads (copper is black on white, as in DeepPCB); each defect is
+drawn where its kind can occur, and its box is measured from the pixels that it changed.
 """
 
 from __future__ import annotations
 
 import random
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -127,7 +127,7 @@ def draw_template(
             _draw_pad(copper, x, generator, width)
             continue
         points = [(x, 0), (x, bend), (x + shift, bend + abs(shift)), (x + shift, SIDE - 1)]
-        for start, end in zip(points, points[1:], strict=False):
+        for start, end in pairwise(points):
             cv2.line(copper, start, end, 255, width)
             if abs(end[1] - start[1]) > 60 and start[0] == end[0]:
                 lines.append((start, end))
@@ -135,7 +135,7 @@ def draw_template(
             place = (points[1][0], generator.randint(60, max(61, bend - 60)))
             cv2.circle(copper, place, int(width * (0.8 if dense else 1.1)), 255, -1)
     if generator.random() < 0.5:
-        return cv2.transpose(copper), [(a[::-1], b[::-1]) for a, b in lines], width
+        return np.ascontiguousarray(copper.T), [(a[::-1], b[::-1]) for a, b in lines], width
     return copper, lines, width
 
 

@@ -43,7 +43,12 @@ def collect_command(workspace: WorkspaceOption = None) -> None:
 
 
 @app.command("check")
-def check_command(workspace: WorkspaceOption = None) -> None:
+def check_command(
+    workspace: WorkspaceOption = None,
+    write_verdict_only: Annotated[
+        bool, typer.Option("--write-verdict-only", help="exit 0 on a breach; check.json says it")
+    ] = False,
+) -> None:
     """Check samples and annotations against the contract; exit code 3 on a breach."""
     from visionloop.core.errors import RefusedError
     from visionloop.data.contract import check
@@ -53,9 +58,11 @@ def check_command(workspace: WorkspaceOption = None) -> None:
     page = place.reports / "check" / "index.html"
     for name, count in report.counts.items():
         print(f"{name}: {count}")
-    if report.breaches:
+    if report.breaches and not write_verdict_only:
         raise RefusedError("data contract", list(report.breaches), f"look at {page}")
-    say_done(f"contract kept, {len(report.warnings)} warnings", page, "visionloop data split")
+    verdict = "kept" if report.is_passed else f"broken in {len(report.breaches)} points"
+    made = f"contract {verdict}, {len(report.findings)} findings"
+    say_done(made, page, "visionloop data split")
 
 
 @app.command("split")

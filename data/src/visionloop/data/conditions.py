@@ -78,7 +78,9 @@ def apply_condition(image: Image, name: str, severity: int, seed: int) -> Image:
     if severity not in (1, 2, 3, 4, 5):
         raise ValueError(f"severity must be 1 to 5, not {severity!r}")
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
-        raise ValueError(f"image must be uint8 (H, W, 3) or (H, W), not {image.dtype} {image.shape}")
+        raise ValueError(
+            f"image must be uint8 (H, W, 3) or (H, W), not {image.dtype} {image.shape}"
+        )
     function = resolve(CONDITIONS, name, kind="condition")
     generator = np.random.default_rng([seed, severity, zlib.crc32(name.encode())])
     return cast(Image, function(image, severity, generator))
@@ -133,7 +135,9 @@ def add_sensor_noise(image: Image, severity: int, generator: Generator) -> Image
     electrons = image.astype(np.float32) * (well / 255)
     spread = np.sqrt(electrons + min(read, well**0.5) ** 2)
     noise = generator.standard_normal(image.shape, dtype=np.float32) * spread
-    return cast(Image, np.clip(np.rint((electrons + noise) * (255 / well)), 0, 255).astype(np.uint8))
+    return cast(
+        Image, np.clip(np.rint((electrons + noise) * (255 / well)), 0, 255).astype(np.uint8)
+    )
 
 
 def occlude(image: Image, severity: int, generator: Generator) -> Image:
@@ -169,7 +173,9 @@ def add_fog(image: Image, severity: int, generator: Generator) -> Image:
 
 def compress(image: Image, severity: int, generator: Generator) -> Image:
     """A narrow link: JPEG at low quality (nothing random)."""
-    done, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[severity - 1]])
+    done, coded = cv2.imencode(
+        ".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[severity - 1]]
+    )
     if not done:
         raise ValueError(f"OpenCV cannot encode an image of shape {image.shape}")
     flag = cv2.IMREAD_GRAYSCALE if image.ndim == 2 else cv2.IMREAD_COLOR

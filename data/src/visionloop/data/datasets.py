@@ -83,9 +83,7 @@ class Dataset(Protocol):
         """Truth of every sample by sample id; only the scripted annotator may read it."""
 
 
-def open_dataset(
-    name: str, seed: int, *, phase_sizes: Mapping[str, int] | None = None
-) -> Dataset:
+def open_dataset(name: str, seed: int, *, phase_sizes: Mapping[str, int] | None = None) -> Dataset:
     """Open a row of the dataset table.
 
     Parameters
@@ -112,7 +110,7 @@ def open_workspace_dataset(workspace: Workspace) -> Dataset:
     from visionloop.data.params import load_params
 
     project, data = load_params(workspace)
-    return open_dataset(data.dataset, project.seed, phase_sizes=data.phase_sizes)
+    return open_dataset(data.dataset, project.seed, phase_sizes=data.imports.phase_sizes)
 
 
 def truth(dataset: Dataset) -> dict[str, list[Annotation]]:

@@ -67,7 +67,7 @@ class DeepPcbDataset:
     classes = CLASSES
 
     def __init__(self, *, seed: int, phase_sizes: dict[str, int] | None = None) -> None:
-        check_phases(phase_sizes or {}, "data.phase_sizes")
+        check_phases(phase_sizes or {}, "data.import.phase_sizes")
         self._boards = _find_source(seed)
         self.source = self._boards.source
         self.licence = self._boards.licence

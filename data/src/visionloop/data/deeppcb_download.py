@@ -103,7 +103,10 @@ def _fetch(url: str, target: Path) -> None:
 
 def _stream(url: str, target: Path) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "visionloop"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer, target.open("wb") as out:
+    with (
+        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer,
+        target.open("wb") as out,
+    ):
         say_step(f"downloading DeepPCB (91 MB) from {url}")
         received = 0
         for block in track(iter(lambda: answer.read(1 << 20), b""), "downloading (MiB)", total=88):
@@ -142,6 +145,8 @@ class DownloadedBoards:
 
         content = self._read(f"PCBData/group{name[:5]}/{name[:5]}/{name}_test.jpg")
         grey = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+        if grey is None:
+            raise DataError(f"DeepPCB image {name}", "cannot be decoded")
         binary = np.where(grey > 127, 255, 0).astype(np.uint8)
         _, coded = cv2.imencode(".png", binary, [cv2.IMWRITE_PNG_BILEVEL, 1])
         return bytes(coded)

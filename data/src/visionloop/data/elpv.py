@@ -57,7 +57,7 @@ class ElpvDataset:
     classes = ("functional", "defective")
 
     def __init__(self, *, seed: int, phase_sizes: dict[str, int] | None = None) -> None:
-        check_phases(phase_sizes or {}, "data.phase_sizes")
+        check_phases(phase_sizes or {}, "data.import.phase_sizes")
         self.folder, version = _find_package()
         self.source = f"package {PACKAGE} {version}"
         self._cells = _read_cells(self.folder)

@@ -25,7 +25,7 @@ from visionloop.data.raw import RawStore
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["ImportReport", "import_raw_samples", "import_samples"]
+__all__ = ["ImportReport", "import_raw_samples", "import_samples", "take_in"]
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def import_samples(*, workspace: Workspace) -> ImportReport:
         If no image at all could be read.
     """
     project, data = load_params(workspace)
-    dataset = open_dataset(data.dataset, project.seed, phase_sizes=data.phase_sizes)
+    dataset = open_dataset(data.dataset, project.seed, phase_sizes=data.imports.phase_sizes)
     return import_raw_samples(
-        dataset.samples(data.phases),
+        dataset.samples(data.imports.phases),
         workspace=workspace,
         classes=project.classes,
         name=dataset.name,
@@ -100,7 +100,7 @@ def import_raw_samples(
             counts["known"] += 1
             rows[raw.sample_id] = {}
         else:
-            row, problem = _take_in(raw, workspace.images)
+            row, problem = take_in(raw, workspace.images)
             if problem:
                 rejected.append(_rejection(raw, problem))
                 continue
@@ -128,8 +128,16 @@ def import_raw_samples(
     return report
 
 
-def _take_in(raw: RawSample, images: Path) -> tuple[dict[str, Any], str]:
-    """Decode, measure and write the image; on a problem nothing is written, its text returned."""
+def take_in(raw: RawSample, images: Path) -> tuple[dict[str, Any], str]:
+    """Decode, measure and write an image; a problem is returned and nothing is written.
+
+    Returns
+    -------
+    row : dict
+        Of the samples table.
+    problem : str
+        Empty if all went well.
+    """
     from visionloop.serving.images import decode_image
 
     try:

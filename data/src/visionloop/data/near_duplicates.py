@@ -48,7 +48,7 @@ def hash_image(image: NDArray[np.uint8]) -> ImageHash:
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
     small = cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
     small = small.astype(np.float32)
-    coefficients = cv2.dct(small)[:8, :8].reshape(-1)
+    coefficients = np.asarray(cv2.dct(small)[:8, :8], np.float32).reshape(-1)
     coefficients[0] = 0  # the mean: light, not content
     signs = np.packbits(coefficients > np.median(coefficients))
     centred = (small - small.mean()).reshape(-1)
@@ -88,7 +88,7 @@ def _pairs(
         return
     bits = np.array([one.bits for one in hashes], np.uint64).view(np.uint16).reshape(-1, 4)
     thumbnails = np.stack([one.thumbnail for one in hashes])
-    even = ~thumbnails.any(axis=1)
+    even = np.asarray(~thumbnails.any(axis=1), np.bool_)
     for start in range(0, len(hashes), _ROWS_AT_ONCE):
         rows = slice(start, min(start + _ROWS_AT_ONCE, len(hashes)))
         distance = np.zeros((rows.stop - start, len(hashes)), np.uint8)

@@ -13,10 +13,22 @@ __all__ = [
     "CheckParams",
     "DataParams",
     "EmbedParams",
+    "ImportParams",
     "LabelIssueParams",
     "SplitParams",
     "load_params",
 ]
+
+
+class ImportParams(StrictModel):
+    """What of the data set is brought in."""
+
+    phases: list[str] = Field(
+        min_length=1, description="phases of the data set's story, see visionloop.data.phases"
+    )
+    phase_sizes: dict[str, int] = Field(
+        default_factory=dict, description="at most so many samples of a phase; absent means all"
+    )
 
 
 class SplitParams(StrictModel):
@@ -89,14 +101,9 @@ class DataParams(StrictModel):
     """The ``data`` block."""
 
     dataset: str = Field(description="row of the dataset table (visionloop.data.datasets)")
-    phases: list[str] = Field(
-        min_length=1, description="phases of the story that 'import' brings in"
-    )
-    phase_sizes: dict[str, int] = Field(
-        default_factory=dict, description="at most so many samples of a phase; absent means all"
-    )
+    imports: ImportParams = Field(alias="import", description="see ImportParams")
     version: str = Field(description="dataset version that freeze writes and training reads")
-    splits: SplitParams = Field(default_factory=SplitParams, description="see SplitParams")
+    split: SplitParams = Field(default_factory=SplitParams, description="see SplitParams")
     check: CheckParams = Field(default_factory=CheckParams, description="see CheckParams")
     embed: EmbedParams = Field(default_factory=EmbedParams, description="see EmbedParams")
     label_issues: LabelIssueParams = Field(

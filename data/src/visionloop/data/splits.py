@@ -1,7 +1,7 @@
 """The verb ``split``: train, val and test by group, never by single image.
 
 A group is what must not be torn apart: near-duplicates, and samples with equal values
-in the columns of ``data.splits.group_columns``. Test is what the data set reserves
+in the columns of ``data.split.group_columns``. Test is what the data set reserves
 (``official_split``); a training sample whose group touches test is *excluded*. Train and
 val are filled in the order of a hash of the group, and a sample keeps its split from
 round to round unless that would leak.
@@ -32,7 +32,7 @@ from visionloop.data.raw import read_samples
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["SPLITS", "SplitReport", "assign_splits", "find_groups", "split"]
+__all__ = ["SPLITS", "SplitReport", "assign_splits", "find_groups", "read_splits", "split"]
 
 SPLITS = Table(
     "splits",
@@ -80,12 +80,12 @@ def split(*, workspace: Workspace) -> SplitReport:
     project, data = load_params(workspace)
     samples = read_samples(workspace)
     hashes = hash_samples(samples, workspace)
-    pairs = find_near_duplicates(hashes, max_distance=data.splits.near_duplicate_distance)
-    groups = find_groups(samples, [(a, b) for a, b, _ in pairs], data.splits)
-    earlier = _earlier_splits(workspace)
+    pairs = find_near_duplicates(hashes, max_distance=data.split.near_duplicate_distance)
+    groups = find_groups(samples, [(a, b) for a, b, _ in pairs], data.split)
+    earlier = read_splits(workspace)
     classes = _strata(workspace)
     assigned = assign_splits(
-        samples, groups, data.splits, seed=project.seed, earlier=earlier, strata=classes
+        samples, groups, data.split, seed=project.seed, earlier=earlier, strata=classes
     )
     frame = samples[["sample_id"]].assign(group=groups, split=assigned)
     crossing = _count_crossing(frame)
@@ -142,7 +142,7 @@ def find_groups(
     missing = [name for name in params.group_columns if name not in samples.columns]
     if missing:
         raise DataError(
-            "data.splits.group_columns",
+            "data.split.group_columns",
             [f"the samples have no column '{name}'" for name in missing],
             f"columns: {', '.join(samples.columns)}",
         )
@@ -234,7 +234,8 @@ def _hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _earlier_splits(workspace: Workspace) -> dict[str, str]:
+def read_splits(workspace: Workspace) -> dict[str, str]:
+    """Sample id to split, as the last round left them; empty before the first."""
     path = workspace.root / "data" / "splits.parquet"
     if not path.exists():
         return {}

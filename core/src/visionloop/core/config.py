@@ -149,9 +149,16 @@ def _explain(
         elif detail["type"] == "missing":
             text = f"'{name}' is missing"
         else:
-            text = f"'{name}': {detail['msg']}, got {detail['input']!r}"
+            text = _say(name, detail)
         problems.append(_at(path, lines, place, text))
     return problems
+
+
+def _say(name: str, detail: Any) -> str:
+    """A wrong value in words; a whole block is not repeated, and where it has no name only said."""
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    got = "" if isinstance(detail["input"], dict) else f", got {detail['input']!r}"
+    return f"'{name}': {message}{got}" if name else message
 
 
 def _at(path: Path, lines: dict[Location, int], place: Location, text: str) -> str:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from visionloop.core.config import StrictModel, VisionTask, load_yaml_model
 
-__all__ = ["SliceTarget", "Targets", "load_targets"]
+__all__ = ["METRICS", "SliceTarget", "Targets", "load_targets"]
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "classification": ("balanced_accuracy", "accuracy", "auroc"),
+    "detection": ("map50", "map50_95"),
+}
+"""Vision task to the metrics that ``quality.metric`` may name."""
 
 
 class SliceTarget(StrictModel):
@@ -100,6 +106,16 @@ class Targets(StrictModel):
     deployment: DeploymentTargets
     cost: CostTargets
     monitoring: MonitoringTargets
+
+    @model_validator(mode="after")
+    def _metric_fits(self) -> Targets:
+        known = METRICS[self.vision_task]
+        if self.quality.metric not in known:
+            raise ValueError(
+                f"quality.metric '{self.quality.metric}' is not one of {self.vision_task}: "
+                f"{', '.join(known)}"
+            )
+        return self
 
 
 def load_targets(path: Path) -> Targets:

@@ -1,0 +1,220 @@
+"""A package's answers on the test samples, with the truth beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.core.entities import ClassProbabilities, Detections, Prediction
+from visionloop.core.errors import DataError
+from visionloop.core.progress import track
+from visionloop.core.tables import PREDICTIONS, read_table, write_table
+from visionloop.data.versions import DatasetVersion
+from visionloop.evaluation.classification import ClassificationMetrics
+from visionloop.evaluation.coco_metrics import Truth
+from visionloop.evaluation.detection import DetectionMetrics
+from visionloop.serving.images import read_image
+
+if TYPE_CHECKING:
+    import pandas
+
+    from visionloop.serving.predictor import Predictor
+
+__all__ = [
+    "AnsweredSamples",
+    "Metrics",
+    "answer_samples",
+    "load_answers",
+    "machine_name",
+    "save_answers",
+    "truth_of",
+]
+
+Metrics = ClassificationMetrics | DetectionMetrics
+Image = NDArray[np.uint8]
+
+PREDICTIONS_NAME = "predictions.parquet"
+WARM_UP_CALLS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class AnsweredSamples:
+    """Samples, what people said of them, and what a package says.
+
+    Attributes
+    ----------
+    samples : DataFrame
+        One row a sample: ``sample_id``, ``group`` and every metadata column.
+    truths : list of Truth
+    answers : list of ClassProbabilities or of Detections
+    vision_task : str
+    classes : list of str
+    thresholds : dict
+        Of the package, by class.
+    """
+
+    samples: pandas.DataFrame
+    truths: list[Truth]
+    answers: list[ClassProbabilities] | list[Detections]
+    vision_task: str
+    classes: list[str]
+    thresholds: dict[str, float]
+
+    def metrics(self) -> Metrics:
+        """What computes metrics of these samples, and of resamplings of them."""
+        if self.vision_task == "classification":
+            truth = np.array([one.class_id[0] for one in self.truths], np.int64)
+            rows = [a.probabilities for a in self.answers if isinstance(a, ClassProbabilities)]
+            probabilities = np.array(rows, np.float64).reshape(-1, len(self.classes))
+            return ClassificationMetrics(truth, probabilities, self.classes)
+        boxes = [answer for answer in self.answers if isinstance(answer, Detections)]
+        return DetectionMetrics(self.truths, boxes, self.classes, self.thresholds)
+
+    def groups(self) -> list[str]:
+        """The group of each sample."""
+        return [str(group) for group in self.samples["group"]]
+
+
+def truth_of(version: DatasetVersion, sample_id: str) -> Truth:
+    """What people said of a sample of a dataset version."""
+    if version.vision_task == "classification":
+        return Truth(version.class_ids([sample_id]), np.zeros((0, 4), np.float32))
+    xyxy, class_id = version.boxes(sample_id)
+    return Truth(class_id, xyxy)
+
+
+def answer_samples(
+    predictor: Predictor,
+    version: DatasetVersion,
+    samples: pandas.DataFrame,
+    *,
+    minimum_confidence: float,
+    description: str,
+    distort: Callable[[Image, str], Image] | None = None,
+) -> tuple[list[Prediction], list[float]]:
+    """Ask a package about samples, one picture a call.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        Rows of ``version.samples``.
+    minimum_confidence : float
+        Of a box (detection).
+    distort : function of (image, sample_id) or None
+        Changes each picture before it is asked about.
+
+    Returns
+    -------
+    predictions : list of Prediction
+    milliseconds : list of float
+        Of each call, from the decoded picture to the answer; warm-up calls are made
+        before the first.
+
+    Raises
+    ------
+    DataError
+        Naming all image files that are missing, or one that is damaged.
+    """
+    paths = [version.images / str(name) for name in samples["file_name"]]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise DataError(
+            f"dataset version {version.name}",
+            [f"image {path} is missing" for path in missing[:20]]
+            + ([f"and {len(missing) - 20} more"] if len(missing) > 20 else []),
+            "dvc pull brings the images of a version back",
+        )
+    predictions: list[Prediction] = []
+    milliseconds: list[float] = []
+    rows = list(zip(samples["sample_id"], paths, strict=True))
+    for sample_id, path in track(rows, description):
+        image = read_image(path)
+        if distort is not None:
+            image = distort(image, str(sample_id))
+        for _ in range(0 if predictions else WARM_UP_CALLS):
+            predictor.predict([image], minimum_confidence=minimum_confidence)
+        found, timings = predictor.predict_timed([image], minimum_confidence=minimum_confidence)
+        predictions += found
+        milliseconds.append(timings.total)
+    return predictions, milliseconds
+
+
+def save_answers(
+    folder: Path, answered: AnsweredSamples, predictions: Sequence[Prediction], package: str
+) -> Path:
+    """Write ``predictions.parquet``: PREDICTIONS, the truth and the samples' metadata.
+
+    The folder can then be compared with another without the dataset version.
+    """
+    frame = answered.samples.copy()
+    boxes = [one if isinstance(one, Detections) else None for one in answered.answers]
+    frame["package"] = package
+    frame["fold"] = -1
+    frame["probabilities"] = [
+        one.probabilities.tolist() if isinstance(one, ClassProbabilities) else None
+        for one in answered.answers
+    ]
+    frame["xyxy"] = [None if one is None else one.xyxy.tolist() for one in boxes]
+    frame["class_id"] = [None if one is None else one.class_id.tolist() for one in boxes]
+    frame["confidence"] = [None if one is None else one.confidence.tolist() for one in boxes]
+    frame["embedding"] = [
+        None if one.embedding is None else one.embedding.astype(np.float32) for one in predictions
+    ]
+    frame["true_class_id"] = [truth.class_id.tolist() for truth in answered.truths]
+    frame["true_xyxy"] = [truth.xyxy.tolist() for truth in answered.truths]
+    return write_table(folder / PREDICTIONS_NAME, PREDICTIONS, frame)
+
+
+def load_answers(
+    folder: Path, *, vision_task: str, classes: list[str], thresholds: dict[str, float]
+) -> AnsweredSamples:
+    """Read what :func:`save_answers` wrote.
+
+    Raises
+    ------
+    DataError
+        If the table is missing, damaged, or was not written by an evaluation.
+    """
+    path = folder / PREDICTIONS_NAME
+    frame = read_table(path, PREDICTIONS)
+    if lacking := [name for name in ("true_class_id", "true_xyxy", "group") if name not in frame]:
+        raise DataError(
+            str(path),
+            f"holds no truth (lacks {', '.join(lacking)})",
+            "visionloop evaluate evaluate writes it",
+        )
+    truths = [
+        Truth(np.array(list(class_id), np.int64), _boxes(xyxy))
+        for class_id, xyxy in zip(frame["true_class_id"], frame["true_xyxy"], strict=True)
+    ]
+    answers: Any
+    if vision_task == "classification":
+        answers = [ClassProbabilities(np.array(row, np.float32)) for row in frame["probabilities"]]
+    else:
+        columns = (frame["xyxy"], frame["class_id"], frame["confidence"])
+        answers = [
+            Detections(_boxes(xyxy), np.array(class_id, np.int64), np.array(confidence, np.float32))
+            for xyxy, class_id, confidence in zip(*columns, strict=True)
+        ]
+    return AnsweredSamples(frame, truths, answers, vision_task, classes, thresholds)
+
+
+def machine_name() -> str:
+    """Processor and number of cores of this machine."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            model = next(line for line in file if line.startswith("model name")).split(":")[1]
+    except (OSError, StopIteration):
+        import platform
+
+        model = platform.machine()
+    return f"{' '.join(model.split())}, {os.cpu_count()} cores"
+
+
+def _boxes(rows: Any) -> NDArray[np.float32]:
+    return np.array([list(row) for row in rows], np.float32).reshape(-1, 4)

@@ -1,0 +1,111 @@
+"""Commands of ``visionloop evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visionloop.core.cli import WorkspaceOption, new_app
+from visionloop.core.errors import RefusedError
+from visionloop.core.progress import say_done
+from visionloop.core.workspace import find_workspace
+
+__all__ = ["app"]
+
+app = new_app("Measure the package that will be shipped, judge it by targets.yaml, promote it.")
+
+
+@app.command()
+def evaluate(workspace: WorkspaceOption = None) -> None:
+    """Measure the package on the test samples: metrics with intervals, slices, latency."""
+    from visionloop.evaluation.evaluate import evaluate as run
+
+    report = run(workspace=find_workspace(workspace))
+    part, name = report.evaluation.guarded, report.evaluation.metric
+    estimate = part.metrics.get(name)
+    if estimate is None or estimate.value is None or not part.enough:
+        said = f"not enough data: {part.why}"
+    else:
+        said = f"{name} {estimate.value:.3f}"
+        if estimate.low is not None and estimate.high is not None:
+            said += f" ({estimate.low:.3f} to {estimate.high:.3f})"
+    say_done(f"evaluation, {said}", report.folder, "visionloop evaluate robustness")
+
+
+@app.command()
+def robustness(workspace: WorkspaceOption = None) -> None:
+    """Measure the package in bad light, blur, noise and under occlusion."""
+    from visionloop.evaluation.robustness import robustness as run
+
+    report = run(workspace=find_workspace(workspace))
+    measured = report.robustness
+    said = "worst case"
+    if measured.worst is not None:
+        said += f", {measured.metric} {measured.worst:.3f} under {measured.worst_condition}"
+    say_done(said, report.folder, "visionloop evaluate gate")
+
+
+@app.command()
+def gate(
+    workspace: WorkspaceOption = None,
+    write_verdict_only: Annotated[
+        bool,
+        typer.Option(
+            "--write-verdict-only",
+            help="end with 0 when refused: for DVC and Kubeflow, where the next stage refuses",
+        ),
+    ] = False,
+) -> None:
+    """Judge the package by targets.yaml and sign the verdict; ends with 3 when refused."""
+    from visionloop.evaluation.gate import gate as run
+
+    place = find_workspace(workspace)
+    report = run(workspace=place)
+    folder = place.reports / "gate"
+    for check in report.checks:
+        typer.echo(f"  {check.verdict:<16} {check.name}: {check.why}")
+    if report.verdict == "refused" and not write_verdict_only:
+        raise RefusedError(
+            f"package {report.package[:12]}", report.reasons, f"see {folder / 'gate.html'}"
+        )
+    next_step = "visionloop evaluate promote" if report.verdict == "passed" else ""
+    say_done(f"gate, {report.verdict}", folder, next_step)
+
+
+@app.command()
+def card(workspace: WorkspaceOption = None) -> None:
+    """Write the model card: one page with everything known about the package."""
+    from visionloop.evaluation.card import card as run
+
+    report = run(workspace=find_workspace(workspace))
+    say_done("model card", report.page, "visionloop evaluate promote")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="evaluation folder of the model in use")],
+    second: Annotated[Path, typer.Argument(help="evaluation folder of the candidate")],
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Compare two evaluations on the same samples: verdict, and regressions by slice."""
+    from visionloop.evaluation.compare import compare as run
+
+    report = run(workspace=find_workspace(workspace), first=first, second=second)
+    for row in report.comparison.rows:
+        typer.echo(f"  {row.verdict:<20} {row.name}: {row.why}")
+    say_done(f"comparison, second: {report.comparison.verdict}", report.path)
+
+
+@app.command()
+def promote(workspace: WorkspaceOption = None) -> None:
+    """Register the package in MLflow and set its alias; ends with 3 unless its gate passed."""
+    from visionloop.evaluation.promotion import promote as run
+
+    report = run(workspace=find_workspace(workspace))
+    say_done(
+        f"version {report.version} of {report.model}, alias {' and '.join(report.aliases)}",
+        report.run_id,
+        "visionloop watch --once",
+    )

@@ -1,0 +1,191 @@
+"""``evaluate``: measure the package that will be shipped, on the test samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionloop.core.files import replace_folder, write_json
+from visionloop.core.workspace import Workspace
+from visionloop.evaluation.answers import (
+    AnsweredSamples,
+    Metrics,
+    answer_samples,
+    machine_name,
+    save_answers,
+    truth_of,
+)
+from visionloop.evaluation.classification import ClassificationMetrics, confusion_of_classes
+from visionloop.evaluation.detection import confusion_of_boxes
+from visionloop.evaluation.inputs import EvaluationInputs, load_inputs
+from visionloop.evaluation.measurements import (
+    Evaluation,
+    Latency,
+    Part,
+    save_measurements,
+)
+from visionloop.evaluation.parts import measure_part, measure_slice
+from visionloop.evaluation.slices import find_slices, guarded_rows
+
+__all__ = ["EvaluateReport", "evaluate", "flat_numbers"]
+
+
+@dataclass(frozen=True)
+class EvaluateReport:
+    """What ``evaluate`` made.
+
+    Attributes
+    ----------
+    folder : Path
+        ``reports/evaluation``: evaluation.json, metrics.json (numbers alone, for DVC
+        and MLflow), predictions.parquet and pictures.
+    evaluation : Evaluation
+    """
+
+    folder: Path
+    evaluation: Evaluation
+
+
+def evaluate(*, workspace: Workspace) -> EvaluateReport:
+    """Measure ``artifacts/package`` on the test samples of the dataset version.
+
+    The package is loaded through ``serving``, so what is measured is what is shipped.
+    The folder is replaced only when everything is measured.
+
+    Raises
+    ------
+    ConfigError, DataError, PackageError
+        See :func:`visionloop.evaluation.inputs.load_inputs`.
+    """
+    from visionloop.serving.predictor import Predictor
+
+    inputs = load_inputs(workspace)
+    wanted = inputs.params.evaluate
+    samples = inputs.version.split("test")
+    predictor = Predictor(inputs.package, threads=wanted.threads)
+    predictions, milliseconds = answer_samples(
+        predictor,
+        inputs.version,
+        samples,
+        minimum_confidence=wanted.min_confidence,
+        description="evaluating test samples",
+    )
+    answered = AnsweredSamples(
+        samples,
+        [truth_of(inputs.version, str(one)) for one in samples["sample_id"]],
+        [one.answer for one in predictions],  # type: ignore[arg-type]
+        inputs.version.vision_task,
+        list(inputs.version.classes),
+        inputs.package.manifest.thresholds,
+    )
+    metrics = answered.metrics()
+    latency = _summarise_latency(milliseconds, wanted.threads, predictor.backend_name)
+    evaluation = _measure(workspace, inputs, answered, metrics, latency)
+    folder = workspace.reports / "evaluation"
+    with replace_folder(folder) as staging:
+        save_answers(staging, answered, predictions, inputs.package.sha256)
+        save_measurements(staging, evaluation)
+        write_json(staging / "metrics.json", flat_numbers(evaluation))
+        _draw(staging, inputs, answered, metrics, evaluation)
+    return EvaluateReport(folder, evaluation)
+
+
+def flat_numbers(evaluation: Evaluation) -> dict[str, Any]:
+    """The values alone, few enough to compare runs by: for DVC and MLflow."""
+    slices = {
+        name: part.metrics[evaluation.metric].value
+        for name, part in evaluation.slices.items()
+        if part.enough and part.status != "reported"
+    }
+    return {
+        **_values(evaluation.guarded),
+        "all_samples": _values(evaluation.overall),
+        "slices": slices,
+        "latency_p50_ms": round(evaluation.latency.p50_ms, 2),
+        "latency_p95_ms": round(evaluation.latency.p95_ms, 2),
+    }
+
+
+def _values(part: Part) -> dict[str, Any]:
+    values: dict[str, Any] = {name: one.value for name, one in part.metrics.items()}
+    for class_name, estimates in part.classes.items():
+        values[class_name] = {name: one.value for name, one in estimates.items()}
+    return values
+
+
+def _measure(
+    workspace: Workspace,
+    inputs: EvaluationInputs,
+    answered: AnsweredSamples,
+    metrics: Metrics,
+    latency: Latency,
+) -> Evaluation:
+    targets = inputs.targets.quality
+    train_mix = inputs.package.manifest.train_mix
+    columns = inputs.params.evaluate.slice_columns
+    slices = find_slices(answered.samples, columns, targets.slices, train_mix)
+    guarded = guarded_rows(answered.samples, targets.slices, train_mix)
+    groups, intervals, seed = answered.groups(), inputs.params.intervals, inputs.project.seed
+    if isinstance(metrics, ClassificationMetrics):
+        confusion = confusion_of_classes(metrics)
+    else:
+        confusion = confusion_of_boxes(metrics)
+    return Evaluation(
+        vision_task=inputs.targets.vision_task,
+        metric=targets.metric,
+        classes=answered.classes,
+        package=inputs.package.sha256,
+        package_name=inputs.package.manifest.name,
+        thresholds=inputs.package.manifest.thresholds,
+        data=inputs.lineage(workspace),
+        guarded=measure_part(metrics, groups, guarded, intervals, seed=seed),
+        overall=measure_part(
+            metrics, groups, np.arange(len(answered.samples)), intervals, seed=seed
+        ),
+        slices={
+            one.name: measure_slice(metrics, groups, one, intervals, seed=seed) for one in slices
+        },
+        latency=latency,
+        confusion=confusion.tolist(),
+    )
+
+
+def _summarise_latency(milliseconds: list[float], threads: int, backend: str) -> Latency:
+    p50, p95 = np.quantile(milliseconds, [0.5, 0.95])
+    return Latency(
+        p50_ms=float(p50),
+        p95_ms=float(p95),
+        mean_ms=float(np.mean(milliseconds)),
+        images=len(milliseconds),
+        threads=threads,
+        backend=backend,
+        machine=machine_name(),
+    )
+
+
+def _draw(
+    folder: Path,
+    inputs: EvaluationInputs,
+    answered: AnsweredSamples,
+    metrics: Metrics,
+    evaluation: Evaluation,
+) -> None:
+    from visionloop.evaluation import gallery, plots
+
+    minima = {f"{one.column}={one.value}": one.minimum for one in inputs.targets.quality.slices} | {
+        "guarded samples": inputs.targets.quality.minimum
+    }
+    plots.draw_confusion(
+        folder / "confusion.png", np.array(evaluation.confusion), evaluation.classes
+    )
+    plots.draw_curves(folder / "curves.png", metrics)
+    plots.draw_slices(folder / "slices.png", evaluation, minima)
+    gallery.draw_gallery(
+        folder / "worst.png",
+        answered,
+        inputs.version.images,
+        count=inputs.params.evaluate.worst_images,
+    )

@@ -1,0 +1,182 @@
+"""``gate``: judge a measured package by ``targets.yaml`` and sign the verdict."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from visionloop.core.errors import DataError, PackageError, RefusedError
+from visionloop.core.files import read_json, replace_folder, write_json
+from visionloop.core.targets import Targets, load_targets
+from visionloop.core.workspace import Workspace
+from visionloop.evaluation import checks
+from visionloop.evaluation.gate_report import GATE_NAME, GATE_SIGNATURE, Check, GateReport
+from visionloop.evaluation.measurements import (
+    Evaluation,
+    Robustness,
+    load_evaluation,
+    load_robustness,
+)
+from visionloop.evaluation.params import load_params
+from visionloop.serving.package import ModelPackage, load_package
+from visionloop.serving.signing import sign_folder, signing_key, verify_folder
+
+__all__ = ["gate", "read_gate_report", "verify_gate_report"]
+
+
+def gate(*, workspace: Workspace) -> GateReport:
+    """Judge ``artifacts/package`` by its reports and write the signed ``reports/gate``.
+
+    The report is written for a refused package too. What cannot be judged (no worst
+    case, no parity, too few samples of a guarded slice) refuses it.
+
+    Raises
+    ------
+    DataError
+        If there is no evaluation, or it is of another package.
+    ConfigError
+        If ``targets.yaml`` does not fit the evaluation.
+    InputError
+        If there is no signing key.
+    UnreachableError
+        If MLflow does not answer, so that the champion cannot be compared with.
+    """
+    key = signing_key()
+    targets = load_targets(workspace.targets)
+    package = load_package(workspace.package)
+    evaluation = load_evaluation(workspace.reports / "evaluation")
+    if evaluation.package != package.sha256:
+        raise DataError(
+            str(workspace.reports / "evaluation"),
+            f"is of package {evaluation.package[:12]}, not of {package.sha256[:12]}",
+            "visionloop evaluate evaluate measures this one",
+        )
+    found, champion = _all_checks(workspace, targets, package, evaluation)
+    reasons = [f"{check.name}: {check.why}" for check in found if check.refuses]
+    first = next((check for check in found if check.refuses), found[0])
+    report = GateReport(
+        verdict="refused" if reasons else "passed",
+        reasons=reasons,
+        short_reason=first.short,
+        package=package.sha256,
+        package_name=package.manifest.name,
+        dataset_version=evaluation.data.version,
+        dataset_fingerprint=evaluation.data.fingerprint,
+        champion=champion,
+        judged_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        checks=found,
+        targets=targets.model_dump(mode="json"),
+    )
+    _write(workspace.reports / "gate", report, key)
+    return report
+
+
+def verify_gate_report(
+    folder: Path, *, package_sha256: str, trusted_keys: Sequence[Path]
+) -> GateReport:
+    """Read a gate report that may be relied on.
+
+    Raises
+    ------
+    PackageError
+        If it is missing, unsigned, edited, or signed by somebody else.
+    RefusedError
+        If it judged another package, or refused this one.
+    """
+    report = read_gate_report(folder, trusted_keys=trusted_keys)
+    if report.package != package_sha256:
+        raise RefusedError(
+            f"package {package_sha256[:12]}",
+            f"the gate report {folder} judged another package, {report.package[:12]}",
+            "visionloop evaluate gate judges this one",
+        )
+    if report.verdict != "passed":
+        raise RefusedError(
+            f"package {package_sha256[:12]}",
+            report.reasons,
+            "the gate refused it: train a better one, or change targets.yaml",
+        )
+    return report
+
+
+def read_gate_report(folder: Path, *, trusted_keys: Sequence[Path]) -> GateReport:
+    """Read a gate report whose signature fits, whatever it says.
+
+    Raises
+    ------
+    PackageError
+        If it is missing, unsigned, edited, or signed by somebody else.
+    """
+    if not (folder / GATE_NAME).is_file():
+        raise PackageError(
+            str(folder), "there is no gate report", "visionloop evaluate gate writes one"
+        )
+    verify_folder(folder, keys=trusted_keys, signature_name=GATE_SIGNATURE)
+    try:
+        return GateReport.model_validate_json((folder / GATE_NAME).read_bytes())
+    except ValidationError as error:
+        raise PackageError(
+            str(folder / GATE_NAME), f"is no gate report of this version: {error}"
+        ) from None
+
+
+def _all_checks(
+    workspace: Workspace, targets: Targets, package: ModelPackage, evaluation: Evaluation
+) -> tuple[list[Check], str]:
+    from visionloop.evaluation.regression import check_champion
+
+    _, _, params = load_params(workspace)
+    robustness, why_no_worst_case = _robustness_of(workspace, evaluation)
+    parity, why_no_parity = _parity_of(workspace, package)
+    contract_path = workspace.reports / "check" / "check.json"
+    contract = read_json(contract_path) if contract_path.is_file() else None
+    with tempfile.TemporaryDirectory() as folder:
+        regression, champion = check_champion(workspace, evaluation, targets, Path(folder))
+    found = [
+        *checks.check_quality(evaluation, targets),
+        *checks.check_worst_case(robustness, targets.worst_case, why_no_worst_case),
+        *checks.check_parity(parity, targets.parity, why_no_parity),
+        *checks.check_latency(evaluation, targets.latency),
+        *regression,
+        *checks.check_data(evaluation, contract, is_required=params.gate.require_data_contract),
+    ]
+    return found, champion
+
+
+def _robustness_of(workspace: Workspace, evaluation: Evaluation) -> tuple[Robustness | None, str]:
+    folder = workspace.reports / "robustness"
+    try:
+        measured = load_robustness(folder)
+    except DataError as error:
+        return None, f"the worst case was not measured: {error.problems[0]}"
+    if measured.package != evaluation.package:
+        return None, f"the worst case was measured of package {measured.package[:12]}"
+    if measured.fingerprint != evaluation.data.fingerprint:
+        return None, "the worst case was measured on another dataset version"
+    if measured.metric != evaluation.metric:
+        return None, f"the worst case was measured with {measured.metric}"
+    return measured, ""
+
+
+def _parity_of(workspace: Workspace, package: ModelPackage) -> tuple[dict[str, Any] | None, str]:
+    path = workspace.reports / "export" / "parity.json"
+    if not path.is_file():
+        return None, "parity with the checkpoint was not measured (visionloop train export)"
+    parity = read_json(path)
+    if parity.get("package") != package.sha256:
+        return None, f"parity was measured of package {str(parity.get('package'))[:12]}"
+    return parity, ""
+
+
+def _write(folder: Path, report: GateReport, key: Path) -> None:
+    from visionloop.evaluation.pages import render_page
+
+    with replace_folder(folder) as staging:
+        write_json(staging / GATE_NAME, report.model_dump(mode="json"))
+        render_page(staging / "gate.html", "gate.html.j2", report=report)
+        sign_folder(staging, key=key, signature_name=GATE_SIGNATURE)

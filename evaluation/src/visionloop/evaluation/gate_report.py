@@ -1,0 +1,68 @@
+"""The gate's report: every check with value, limit, interval and verdict."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from visionloop.core.config import StrictModel
+
+__all__ = ["GATE_NAME", "GATE_SIGNATURE", "Check", "GateReport"]
+
+GATE_NAME = "gate.json"
+GATE_SIGNATURE = "gate.sig"
+
+Verdict = Literal["pass", "refuse", "not enough data", "not trained for"]
+
+
+class Check(StrictModel):
+    """One question that the gate asked."""
+
+    name: str
+    verdict: Verdict
+    why: str = Field(description="one sentence for a person")
+    value: float | None = None
+    limit: float | None = None
+    direction: Literal["at least", "at most", ""] = ""
+    low: float | None = Field(default=None, description="lower end of the interval")
+    high: float | None = Field(default=None, description="upper end of the interval")
+    required: bool = Field(
+        default=True, description="whether 'not enough data' refuses the package"
+    )
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the package cannot pass because of this check."""
+        return self.verdict == "refuse" or (self.required and self.verdict == "not enough data")
+
+    @property
+    def short(self) -> str:
+        """A few characters for a tag: ``cell_type=poly .49 < .65``."""
+        if self.value is None or self.limit is None:
+            return f"{self.name}: {self.verdict}"
+        is_below = self.direction == "at least"
+        sign = ("<" if is_below else ">") if self.refuses else (">=" if is_below else "<=")
+        return f"{self.name} {_brief(self.value)} {sign} {_brief(self.limit)}"
+
+
+class GateReport(StrictModel):
+    """The whole of ``gate.json``."""
+
+    format_version: Literal[1] = 1
+    verdict: Literal["passed", "refused"]
+    reasons: list[str] = Field(description="why it was refused; empty when it passed")
+    short_reason: str = Field(description="the first reason in a few characters")
+    package: str = Field(description="SHA-256 of the package that was judged")
+    package_name: str
+    dataset_version: str
+    dataset_fingerprint: str
+    champion: str = Field(default="", description="MLflow version it was compared with, or empty")
+    judged_at: str = Field(description="UTC, RFC 3339")
+    checks: list[Check]
+    targets: dict[str, Any] = Field(description="targets.yaml as it was judged by")
+
+
+def _brief(value: float) -> str:
+    """0.494 as .49, 31.2 as 31."""
+    return f"{value:.2f}".lstrip("0") if 0 < abs(value) < 1 else f"{value:.3g}"

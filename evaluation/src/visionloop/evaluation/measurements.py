@@ -1,0 +1,189 @@
+"""``evaluation.json`` and ``robustness.json``: what was measured, as strict models."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from visionloop.core.config import StrictModel, VisionTask
+from visionloop.core.errors import DataError
+from visionloop.core.files import write_json
+
+__all__ = [
+    "EVALUATION_NAME",
+    "ConditionResult",
+    "DataLineage",
+    "Estimate",
+    "Evaluation",
+    "Latency",
+    "Part",
+    "Robustness",
+    "SlicePart",
+    "load_evaluation",
+    "load_robustness",
+    "save_measurements",
+]
+
+Model = TypeVar("Model", bound=StrictModel)
+
+EVALUATION_NAME = "evaluation.json"
+ROBUSTNESS_NAME = "robustness.json"
+
+
+class Estimate(StrictModel):
+    """A metric with its interval; ``None`` where it is not defined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = Field(description="samples, or true samples or boxes of a class")
+    enough: bool = Field(description="false: too few to judge by")
+
+    @classmethod
+    def of(cls, value: float, ends: tuple[float, float], *, n: int, enough: bool) -> Estimate:
+        """From numbers in which NaN stands for "not defined"."""
+        value_or_none, low, high = (
+            float(number) if math.isfinite(number) else None for number in (value, *ends)
+        )
+        return cls(
+            value=value_or_none,
+            low=low,
+            high=high,
+            n=n,
+            enough=enough and value_or_none is not None,
+        )
+
+
+class Part(StrictModel):
+    """A part of the test samples."""
+
+    samples: int
+    groups: int
+    enough: bool
+    why: str = Field(default="", description="why there is not enough data")
+    metrics: dict[str, Estimate]
+    classes: dict[str, dict[str, Estimate]] = Field(description="class, then metric")
+
+
+class SlicePart(Part):
+    """The samples that share one value of a metadata column."""
+
+    column: str
+    value: str
+    status: Literal["guarded", "not trained for", "reported"] = Field(
+        description="guarded: its limit binds; not trained for: its limit does not bind yet; "
+        "reported: targets.yaml sets no limit"
+    )
+    train_samples: int | None = Field(
+        default=None, description="samples of the slice the package was trained on, if it says so"
+    )
+
+
+class Latency(StrictModel):
+    """Milliseconds from picture to answer, one picture a call, on the machine that measured."""
+
+    p50_ms: float
+    p95_ms: float
+    mean_ms: float
+    images: int
+    threads: int
+    backend: str
+    machine: str
+
+
+class DataLineage(StrictModel):
+    """Which data judged the package, and which data made it."""
+
+    version: str
+    fingerprint: str
+    trained_on: str = Field(description="dataset fingerprint that the package names, or empty")
+    test_samples: int
+    seen_in_training: int | None = Field(
+        description="test samples the package was trained on; null where that version is not here"
+    )
+
+
+class Evaluation(StrictModel):
+    """The whole of ``evaluation.json``."""
+
+    format_version: Literal[1] = 1
+    vision_task: VisionTask
+    metric: str = Field(description="quality.metric of targets.yaml")
+    classes: list[str]
+    package: str = Field(description="SHA-256 of the package")
+    package_name: str
+    thresholds: dict[str, float] = Field(description="of the package, by class")
+    data: DataLineage
+    guarded: Part = Field(description="the test samples of the slices that bind: the gate's number")
+    overall: Part = Field(description="all test samples")
+    slices: dict[str, SlicePart]
+    latency: Latency
+    confusion: list[list[int]] = Field(
+        description="true class by row, answer by column; for boxes the last row and column "
+        "are the background"
+    )
+
+
+class ConditionResult(StrictModel):
+    """The metric under one condition at one severity."""
+
+    condition: str
+    severity: int
+    metric: Estimate
+
+
+class Robustness(StrictModel):
+    """The whole of ``robustness.json``."""
+
+    format_version: Literal[1] = 1
+    metric: str
+    package: str
+    fingerprint: str
+    samples: int
+    clean: Estimate
+    results: list[ConditionResult]
+    severity: int = Field(description="severity at which targets.yaml sets its limits")
+    mean: float | None = Field(description="mean over conditions at that severity")
+    worst: float | None = Field(description="worst condition at that severity")
+    worst_condition: str
+    retained: float | None = Field(
+        description="rPC: mean over conditions and severities, divided by clean"
+    )
+
+
+def save_measurements(folder: Path, content: Evaluation | Robustness) -> Path:
+    """Write ``evaluation.json`` or ``robustness.json`` durably."""
+    name = EVALUATION_NAME if isinstance(content, Evaluation) else ROBUSTNESS_NAME
+    return write_json(folder / name, content.model_dump(mode="json"))
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """Read ``evaluation.json`` of an evaluation folder.
+
+    Raises
+    ------
+    DataError
+        If it is missing or has another shape.
+    """
+    return _load(folder / EVALUATION_NAME, Evaluation, "visionloop evaluate evaluate")
+
+
+def load_robustness(folder: Path) -> Robustness:
+    """Read ``robustness.json``; errors as in :func:`load_evaluation`."""
+    return _load(folder / ROBUSTNESS_NAME, Robustness, "visionloop evaluate robustness")
+
+
+def _load(path: Path, model: type[Model], command: str) -> Model:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(str(path), "there is no such file", f"{command} writes it") from None
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
+            for detail in error.errors()
+        ]
+        raise DataError(str(path), problems, f"{command} writes it again") from None

@@ -1,0 +1,179 @@
+"""The verb ``export``: checkpoint to signed package, compared with the checkpoint first."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.core.config import ProjectParams, load_blocks
+from visionloop.core.errors import DataError, RefusedError
+from visionloop.core.files import write_bytes, write_json
+from visionloop.core.progress import say_step
+from visionloop.core.targets import ParityTargets, load_targets
+from visionloop.core.workspace import Workspace
+from visionloop.data.versions import load_version
+from visionloop.serving.images import read_image
+from visionloop.serving.manifest import Lineage, Manifest
+from visionloop.serving.package import ModelPackage, load_package, write_package
+from visionloop.serving.signing import signing_key
+from visionloop.training.checkpoint import Checkpoint, CheckpointFacts, load_checkpoint
+from visionloop.training.families.table import Family, load_family
+from visionloop.training.params import TrainingParams
+from visionloop.training.parity import Parity, compare_package
+
+__all__ = ["ExportReport", "candidate_package", "export"]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export made.
+
+    Attributes
+    ----------
+    package : Path
+    package_sha256 : str
+    model_sha256 : str
+        Of ``model.onnx``: the same for the same checkpoint.
+    parity : Parity
+    """
+
+    package: Path
+    package_sha256: str
+    model_sha256: str
+    parity: Parity
+
+    @property
+    def parity_summary(self) -> str:
+        """One line for people."""
+        found = self.parity
+        boxes = f", {found.matched} boxes matched, smallest IoU {found.minimum_iou:.4f}"
+        return (
+            f"{found.samples} images, largest difference {found.max_difference:.2g}"
+            f"{boxes if found.matched or found.unmatched else ''}"
+        )
+
+
+def export(*, workspace: Workspace) -> ExportReport:
+    """Export the checkpoint to ``artifacts/package`` and write ``reports/export/parity.json``.
+
+    Raises
+    ------
+    DataError
+        If checkpoint, dataset version or images are missing or damaged.
+    InputError
+        If there is no signing key.
+    RefusedError
+        If package and checkpoint differ by more than ``targets.yaml`` allows; a package
+        exported earlier is left as it is.
+    """
+    blocks = load_blocks(workspace.params, {"project": ProjectParams, "training": TrainingParams})
+    params: TrainingParams = blocks["training"]
+    limits = load_targets(workspace.targets).parity
+    signing_key()  # a missing key is said before the minutes of work, not after
+    checkpoint = load_checkpoint(workspace.checkpoint)
+    images = _parity_images(workspace, checkpoint, params.parity_samples)
+    family = load_family(checkpoint.facts.family)
+    network = family.build(checkpoint)
+    workspace.package.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=workspace.package.parent, prefix=".export.") as folder:
+        model = Path(folder) / "model.onnx"
+        say_step(f"exporting {checkpoint.facts.family} to ONNX")
+        family.export(network, checkpoint, model)
+        manifest = _manifest(checkpoint.facts, family, params)
+        with candidate_package(Path(folder) / "package", model, manifest) as candidate:
+            say_step(f"comparing package and checkpoint on {len(images)} images")
+            parity = compare_package(network, candidate, images, limits)
+        _write_parity(workspace, parity, limits, candidate, checkpoint)
+        if not parity.is_passed:
+            raise RefusedError(
+                f"package of {checkpoint.facts.name}",
+                parity.problems,
+                f"see {workspace.reports / 'export' / 'parity.json'}",
+            )
+        sha256 = write_package(workspace.package, model=model, manifest=manifest)
+    return ExportReport(workspace.package, sha256, candidate.manifest.files["model.onnx"], parity)
+
+
+@contextmanager
+def candidate_package(folder: Path, model: Path, manifest: Manifest) -> Iterator[ModelPackage]:
+    """A signed package beside the real one, loaded as a device loads it."""
+    write_package(folder, model=model, manifest=manifest)
+    public = folder.with_name("candidate.pub.pem")
+    write_bytes(public, _public_key(signing_key()))
+    yield load_package(folder, trusted_keys=[public])
+
+
+def _public_key(private_key: Path) -> bytes:
+    """PEM of the public half, so that whoever signs needs no list of trusted keys."""
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key(private_key.read_bytes(), password=None)
+    return key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _parity_images(
+    workspace: Workspace, checkpoint: Checkpoint, count: int
+) -> list[NDArray[np.uint8]]:
+    """Images of the val split (train where there is none), spread over it."""
+    facts = checkpoint.facts
+    version = load_version(workspace.version(facts.dataset_version), workspace.images)
+    if version.fingerprint != facts.dataset_fingerprint:
+        raise DataError(
+            f"dataset version {facts.dataset_version}",
+            f"is {version.fingerprint[:12]}, the checkpoint was trained on "
+            f"{facts.dataset_fingerprint[:12]}",
+            "visionloop train train",
+        )
+    rows = version.split("val")
+    rows = version.split("train") if rows.empty else rows
+    places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
+    return [read_image(version.images / rows["file_name"].iloc[place]) for place in places]
+
+
+def _manifest(facts: CheckpointFacts, family: Family, params: TrainingParams) -> Manifest:
+    is_detection = facts.vision_task == "detection"
+    return Manifest(
+        name=facts.name,
+        vision_task="detection" if is_detection else "classification",
+        family=facts.family,
+        classes=facts.classes,
+        input=facts.input,
+        outputs=family.outputs,
+        thresholds=dict.fromkeys(facts.classes, params.min_confidence) if is_detection else {},
+        max_iou=params.max_iou,
+        lineage=Lineage(
+            dataset_fingerprint=facts.dataset_fingerprint,
+            run_id=facts.run_id,
+            git_commit=facts.git_commit,
+            weights=facts.weights,
+        ),
+        train_mix=facts.train_mix,
+        licence=facts.licence,
+    )
+
+
+def _write_parity(
+    workspace: Workspace,
+    parity: Parity,
+    limits: ParityTargets,
+    candidate: ModelPackage,
+    checkpoint: Checkpoint,
+) -> None:
+    content = {
+        **parity.as_json(),
+        "limits": {"max_difference": limits.max_difference, "minimum_iou": limits.minimum_iou},
+        "backend": "onnxruntime",
+        "package": candidate.sha256,
+        "model_sha256": candidate.manifest.files["model.onnx"],
+        "checkpoint_sha256": checkpoint.facts.model_sha256,
+        "planted_fault": checkpoint.facts.planted_fault,
+    }
+    write_json(workspace.reports / "export" / "parity.json", content)

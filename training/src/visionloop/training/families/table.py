@@ -1,0 +1,123 @@
+"""The table of model families, and what a family must do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from visionloop.core.config import ProjectParams
+from visionloop.core.plugins import resolve
+from visionloop.core.workspace import Workspace
+from visionloop.data.versions import DatasetVersion
+from visionloop.serving.manifest import ImageInput, ModelOutputs
+from visionloop.training.checkpoint import Checkpoint
+from visionloop.training.params import TrainingParams
+from visionloop.training.resume import EpochRow, ResumePoint
+from visionloop.training.weights import FoundWeights
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FAMILIES", "Family", "TrainedModel", "TrainingJob", "load_family"]
+
+FAMILIES: dict[str, str] = {
+    "efficientnet": "visionloop.training.families.efficientnet:EfficientNet",
+    "yolo": "visionloop.training.families.yolo:Yolo",
+}
+"""Family name -> "module:Class"; each stands alone and needs the libraries of its extra."""
+
+EXTRAS = {"yolo": "yolo"}
+"""Family name -> the extra that brings its libraries, where it is not ``training``."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingJob:
+    """Everything a family needs to train once.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the train split.
+    on_epoch : callable
+        To be called after each epoch's state was saved, with the row of that epoch.
+    """
+
+    workspace: Workspace
+    project: ProjectParams
+    params: TrainingParams
+    version: DatasetVersion
+    weights: FoundWeights
+    epochs: int
+    resume: ResumePoint
+    on_epoch: Callable[[EpochRow], None]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """What training gave.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        The chosen weights.
+    architecture : dict
+        JSON from which the family builds the network again.
+    input : ImageInput
+        How pictures must be fed.
+    metrics : dict of str to float
+        Of the chosen epoch, on the val split.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    architecture: dict[str, Any]
+    input: ImageInput
+    metrics: dict[str, float]
+
+
+class Family(Protocol):
+    """A model family: a protocol, not a base class."""
+
+    vision_task: str
+    outputs: ModelOutputs
+
+    def train(self, job: TrainingJob) -> TrainedModel:
+        """Train, saving a resume point and reporting a row after every epoch.
+
+        Raises
+        ------
+        DataError
+            If the dataset version cannot be trained on.
+        VisionloopError
+            If the loss is not finite.
+        """
+        ...
+
+    def build(self, checkpoint: Checkpoint) -> torch.nn.Module:
+        """The network of a checkpoint, in evaluation mode.
+
+        It maps float32 (B, 3, H, W) to a tuple of the tensors of ``outputs``: the
+        answer, and the embedding where there is one.
+        """
+        ...
+
+    def export(self, network: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+        """Write what :meth:`build` gave as ONNX, with any batch size."""
+        ...
+
+
+def load_family(name: str) -> Family:
+    """The family ``name``, its libraries imported.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such family.
+    MissingExtraError
+        If its libraries are not installed.
+    """
+    family: Family = resolve(
+        FAMILIES, name, kind="model family", extra=EXTRAS.get(name, "training")
+    )()
+    return family

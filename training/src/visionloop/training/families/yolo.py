@@ -1,0 +1,115 @@
+"""YOLO of Ultralytics: detection. Needs the ``yolo`` extra, whose library is AGPL-3.0.
+
+Ultralytics trains; everything around it is ours: files, callbacks, checkpoints. Its
+telemetry, downloads, plots and logging integrations are off.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visionloop.core.errors import ConfigError, DataError
+from visionloop.core.privacy import set_quiet_environment
+from visionloop.serving.manifest import ModelOutputs
+from visionloop.training.checkpoint import Checkpoint
+from visionloop.training.families.table import TrainedModel, TrainingJob
+from visionloop.training.onnx_files import export_traced
+
+set_quiet_environment()  # Ultralytics reads its switches when it is imported
+
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load  # noqa: E402
+
+from visionloop.training.families.yolo_training import train_yolo  # noqa: E402
+
+__all__ = ["DetectorForExport", "Yolo"]
+
+
+class Yolo:
+    """Ultralytics YOLO; see :class:`visionloop.training.families.table.Family`."""
+
+    vision_task = "detection"
+    outputs = ModelOutputs(answer="detections", embedding="embedding", kind="yolo")
+
+    def train(self, job: TrainingJob) -> TrainedModel:
+        """Fine-tune a detector on the boxes of the dataset version."""
+        if job.weights.row.library != "ultralytics":
+            raise ConfigError(
+                f"training.weights '{job.weights.name}'",
+                f"belongs to {job.weights.row.library}, not to ultralytics",
+                "choose weights of this family: yolov8n",
+            )
+        start = None if job.weights.path is None else _read_checkpoint(job.weights.path)
+        best, metrics = train_yolo(job, start=start)
+        network = _read_checkpoint(best)
+        structure = {key: value for key, value in network.yaml.items() if key != "yaml_file"}
+        spec = job.weights.picture_input(job.params.image_size, "letterbox")
+        architecture = {"structure": structure, "classes": len(job.project.classes)}
+        return TrainedModel(dict(network.state_dict()), architecture, spec, metrics)
+
+    def build(self, checkpoint: Checkpoint) -> torch.nn.Module:
+        """The detector of a checkpoint: images to (detections, embedding)."""
+        architecture = checkpoint.facts.architecture
+        build: Any = DetectionModel
+        structure = copy.deepcopy(architecture["structure"])
+        network = build(structure, nc=architecture["classes"], verbose=False)
+        network.load_state_dict(checkpoint.load_tensors())
+        return DetectorForExport(network).eval()
+
+    def export(self, network: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+        """ONNX with any batch size; batch norm is folded into the convolutions."""
+        fused = DetectorForExport(copy.deepcopy(network.network).fuse(verbose=False)).eval()
+        spec = checkpoint.facts.input
+        names = ["detections", "embedding"]
+        export_traced(fused, path, height=spec.height, width=spec.width, outputs=names)
+
+
+class DetectorForExport(torch.nn.Module):  # type: ignore[misc]
+    """Images to detections (B, 4 + C, N) and average-pooled backbone features (B, D)."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+        network.model[-1].export = True  # decoded boxes alone, no training outputs
+        self.last_of_backbone = len(network.yaml["backbone"]) - 1
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """float32 (B, 3, H, W) to (detections, embedding)."""
+        kept: list[torch.Tensor] = []
+        value: Any = image
+        embedding = image
+        for layer in self.network.model:
+            if isinstance(layer.f, list):
+                value = [value if place == -1 else kept[place] for place in layer.f]
+            elif layer.f != -1:
+                value = kept[layer.f]
+            value = layer(value)
+            kept.append(value)
+            if layer.i == self.last_of_backbone:
+                embedding = value.mean(dim=(2, 3))
+        return value, embedding
+
+
+def _read_checkpoint(path: Path) -> Any:
+    """The network of an Ultralytics checkpoint; only classes of its allow-list are built.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or holds anything that could run code.
+    """
+    try:
+        load: Any = torch_safe_load
+        content, _ = load(path, safe_only=True)
+        network = content.get("ema") or content["model"]
+        return network.float()
+    except (TypeError, KeyError, AttributeError, RuntimeError, ModuleNotFoundError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"weights {path.name}",
+            f"refused: not a plain Ultralytics checkpoint ({first_line})",
+            "a pickle can run code when it is read; take the official file",
+        ) from None

@@ -1,0 +1,194 @@
+"""Ultralytics' training loop, fed by our files and watched by our callbacks."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import LOGGER, SETTINGS
+
+from visionloop.core.errors import VisionloopError
+from visionloop.core.progress import say_step, track
+from visionloop.training.families.table import TrainingJob
+from visionloop.training.families.yolo_files import write_yolo_folder
+from visionloop.training.finetune import choose_device
+from visionloop.training.resume import EpochRow
+
+__all__ = ["train_yolo"]
+
+INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+
+METRICS = {
+    "metrics/precision(B)": "val_precision",
+    "metrics/recall(B)": "val_recall",
+    "metrics/mAP50(B)": "val_map50",
+    "metrics/mAP50-95(B)": "val_map50_95",
+}
+
+
+def train_yolo(job: TrainingJob, *, start: Any) -> tuple[Path, dict[str, float]]:
+    """Train a detector.
+
+    Parameters
+    ----------
+    start : Module or None
+        Network with the weights to start from; None starts from random weights.
+
+    Returns
+    -------
+    (Path, dict)
+        The Ultralytics checkpoint of the best epoch, and that epoch's metrics.
+
+    Raises
+    ------
+    DataError
+        If the dataset version cannot be trained on.
+    VisionloopError
+        If the loss is not finite; the state of the last good epoch is kept.
+    """
+    say_step("training with Ultralytics, which is AGPL-3.0: see docs/licences.md")
+    scratch = job.resume.folder / "ultralytics"
+    if job.resume.epoch < job.epochs:
+        data = write_yolo_folder(
+            scratch / "data", job.version, fault=job.params.planted_fault, seed=job.project.seed
+        )
+        _run(job, data, scratch, start)
+    best = scratch / "best.pt"
+    best.parent.mkdir(parents=True, exist_ok=True)
+    best.write_bytes(job.resume.path("best").read_bytes())
+    row = max(job.resume.history, key=lambda one: (one["val_fitness"], one["epoch"]))
+    return best, row
+
+
+def _run(job: TrainingJob, data: dict[str, Any], scratch: Path, start: Any) -> None:
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)  # also silences its progress bars
+    # In memory only: the person's own settings file stays as it is.
+    dict.update(SETTINGS, dict.fromkeys(INTEGRATIONS, False))
+    try:
+        trainer = _make_trainer(job, data, scratch)
+        if not job.resume.epoch:
+            trainer.model = trainer.get_model(
+                cfg=job.weights.row.architecture, weights=start, verbose=False
+            )
+        watcher = _Watcher(job)
+        trainer.callbacks = defaultdict(list, watcher.callbacks())  # ours and no others
+        trainer.train()
+    finally:
+        LOGGER.setLevel(level)
+
+
+def _make_trainer(job: TrainingJob, data: dict[str, Any], scratch: Path) -> Any:
+    class Trainer(DetectionTrainer):  # type: ignore[misc]
+        """Takes our dataset as it is, and leaves the last validation to the evaluation stage."""
+
+        def get_dataset(self) -> dict[str, Any]:
+            return dict(data)
+
+        def final_eval(self) -> None:
+            return None
+
+    run_folder = str(scratch / "run")
+    if job.resume.epoch:
+        last = scratch / "last.pt"
+        last.write_bytes(job.resume.path("last").read_bytes())
+        return Trainer(overrides={"resume": str(last), "save_dir": run_folder})
+    return Trainer(overrides=_options(job, run_folder))
+
+
+def _options(job: TrainingJob, run_folder: str) -> dict[str, Any]:
+    params = job.params
+    device = "0" if choose_device(params.device) == "cuda" else "cpu"
+    return {
+        "task": "detect",
+        "mode": "train",
+        "model": job.weights.row.architecture,
+        "epochs": job.epochs,
+        "patience": job.epochs,
+        "imgsz": params.image_size,
+        "batch": params.batch_size,
+        "optimizer": "AdamW",
+        "lr0": params.learning_rate,
+        "momentum": 0.9,
+        "weight_decay": params.weight_decay,
+        "warmup_bias_lr": 0.0,
+        "seed": job.project.seed,
+        "deterministic": True,
+        "workers": 0,
+        "amp": False,
+        "device": device,
+        "plots": False,
+        "save": True,
+        "val": True,
+        "verbose": False,
+        "exist_ok": True,
+        "save_dir": run_folder,
+    }
+
+
+class _Watcher:
+    """Progress, finite losses, and one durable resume point an epoch."""
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job = job
+        self.progress: Iterator[int] = iter(())
+
+    def callbacks(self) -> dict[str, list[Any]]:
+        """Event of Ultralytics to our functions."""
+        return {
+            "on_train_epoch_start": [self.start_epoch],
+            "on_train_batch_end": [self.end_batch],
+            "on_train_epoch_end": [self.check_loss],
+            "on_model_save": [self.save_epoch],
+        }
+
+    def start_epoch(self, trainer: Any) -> None:
+        """A new progress bar."""
+        steps = range(len(trainer.train_loader))
+        self.progress = track(steps, f"epoch {trainer.epoch + 1}/{trainer.epochs}")
+        next(self.progress, None)
+
+    def end_batch(self, trainer: Any) -> None:
+        """One step further."""
+        next(self.progress, None)
+
+    def check_loss(self, trainer: Any) -> None:
+        """Stop at once: Ultralytics would begin the epoch again, or go on."""
+        if not math.isfinite(_train_loss(trainer)):
+            raise VisionloopError(
+                "training",
+                f"the loss is not finite at epoch {trainer.epoch + 1}",
+                "make training.learning_rate smaller; look for damaged images",
+            )
+
+    def save_epoch(self, trainer: Any) -> None:
+        """Copy what Ultralytics has just written to the resume point, and report the epoch."""
+        if trainer.epoch < self.job.resume.epoch:
+            return
+        row = _row(trainer)
+        files = {"last": Path(trainer.last).read_bytes()}
+        if trainer.best_fitness == trainer.fitness:
+            files["best"] = files["last"]
+        self.job.resume.save_epoch(row, files)
+        self.job.on_epoch(row)
+
+
+def _train_loss(trainer: Any) -> float:
+    return sum(float(value) for value in trainer.tloss.values())
+
+
+def _row(trainer: Any) -> EpochRow:
+    found = {name: float(value) for name, value in trainer.metrics.items()}
+    val_losses = [value for name, value in found.items() if name.startswith("val/")]
+    return {
+        "epoch": float(trainer.epoch + 1),
+        "train_loss": _train_loss(trainer),
+        "val_loss": sum(val_losses),
+        **{ours: found[theirs] for theirs, ours in METRICS.items() if theirs in found},
+        "val_fitness": float(trainer.fitness),
+    }

@@ -1,0 +1,83 @@
+"""The ``training`` block of ``params.yaml``: every number of training and export."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from visionloop.core.config import StrictModel
+
+__all__ = ["BackboneParams", "PlantedFault", "TrainingParams"]
+
+PlantedFault = Literal["none", "shuffled_labels"]
+
+
+class BackboneParams(StrictModel):
+    """The frozen network whose features are shared by data, training and monitors."""
+
+    weights: str = Field(
+        default="efficientnet-lite0", description="row of the weights table, of a timm family"
+    )
+    image_size: int = Field(
+        default=224, ge=32, le=1280, multiple_of=32, description="side of its input, pixels"
+    )
+
+
+class TrainingParams(StrictModel):
+    """What is trained, from which weights, for how long."""
+
+    family: str = Field(description="row of the model family table: efficientnet, yolo")
+    weights: str = Field(description="row of the weights table: efficientnet-lite0, yolov8n")
+    allow_scratch: bool = Field(
+        default=False, description="train from random weights where the named ones cannot be had"
+    )
+    mode: Literal["frozen", "full"] = Field(
+        default="full", description="frozen: a head on cached features; full: every weight"
+    )
+    image_size: int = Field(
+        default=224, ge=32, le=1280, multiple_of=32, description="side of the model's input, pixels"
+    )
+    backbone: BackboneParams = Field(
+        default_factory=BackboneParams, description="the frozen backbone, see BackboneParams"
+    )
+    epochs: int = Field(
+        default=12, ge=1, description="passes over the train split (frozen: rounds of 10 steps)"
+    )
+    image_passes: int = Field(
+        default=0,
+        ge=0,
+        description="if positive, the budget in images seen; epochs is then derived from it",
+    )
+    batch_size: int = Field(default=32, ge=1, description="images a step (frozen: all at once)")
+    learning_rate: float = Field(
+        default=0.001, gt=0, description="largest learning rate (frozen: not used, L-BFGS)"
+    )
+    weight_decay: float = Field(default=0.0001, ge=0, description="AdamW's, for mode full")
+    l2: float = Field(
+        default=100.0,
+        ge=0,
+        description="frozen: strength of the penalty on the standardised head, 1/C of scikit-learn",
+    )
+    class_weight: Literal["balanced", "none"] = Field(
+        default="balanced", description="balanced: classes count equally whatever their sizes"
+    )
+    min_confidence: float = Field(
+        default=0.25, ge=0, le=1, description="detections below it are not shown (detection)"
+    )
+    max_iou: float = Field(
+        default=0.6, gt=0, le=1, description="overlap at which the weaker box goes (detection)"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to train")
+    parity_samples: int = Field(
+        default=16, ge=1, description="images on which package and checkpoint are compared"
+    )
+    planted_fault: PlantedFault = Field(
+        default="none", description="a fault on purpose, to see the gate refuse; recorded"
+    )
+
+    def epochs_for(self, train_samples: int) -> int:
+        """Epochs to run on a train split of this size."""
+        if not self.image_passes:
+            return self.epochs
+        return max(1, round(self.image_passes / max(1, train_samples)))

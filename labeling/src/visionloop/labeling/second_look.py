@@ -102,7 +102,7 @@ def _tasks(
         build_task(
             samples[one],
             look="second",
-            reason=_reason(rows, current.get(one, [])),
+            reason=" ".join(str(row["reason"]).strip() for row in rows),
             rank=rank,
             draft=_suggestion(rows, current.get(one, []), rank, version),
             findings=fingerprint,
@@ -125,13 +125,6 @@ def _findings_by_sample(workspace: Workspace) -> dict[str, list[Finding]]:
 def _fingerprint(findings: Mapping[str, Iterable[Finding]]) -> str:
     rows = [[one, *(row["kind"] for row in rows)] for one, rows in findings.items()]
     return sha256_of_bytes(canonical_json(rows))[:12]
-
-
-def _reason(findings: list[Finding], current: list[Annotation]) -> str:
-    text = " ".join(str(row["reason"]).strip() for row in findings)
-    if len(current) == 1 and current[0].xyxy is None and current[0].class_name:
-        text += f" Annotated now: {current[0].class_name}."
-    return text
 
 
 def _suggestion(

@@ -108,7 +108,8 @@ def _write_plots_template(root: Path) -> None:
         return
     import vl_convert
 
-    script = vl_convert.javascript_bundle(None).replace("</script", "<\\/script")
+    bundle: str = vl_convert.javascript_bundle(None)  # type: ignore[arg-type]
+    script = bundle.replace("</script", "<\\/script")
     page = (
         "<!DOCTYPE html><html><head><meta charset='utf-8'><title>DVC plots</title>"
         f"<script>{script}</script></head><body>{{plot_divs}}</body></html>"

@@ -79,7 +79,7 @@ def summarise(demo: Demo) -> Summary:
         "label_issues": looks,
         "label_issues_fixed": sum(look.get("repaired", 0) for look in looks),
         "drift": {
-            "fired": drift["fired"],
+            "fired": drift["is_drift"],
             "p_values": {
                 family: content["p_value"] for family, content in drift["families"].items()
             },

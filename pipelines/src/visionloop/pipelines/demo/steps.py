@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from visionloop.core.config import load_project
+from visionloop.core.config import load_block, load_project
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import RefusedError, VisionloopError
 from visionloop.core.files import read_json
@@ -23,8 +23,8 @@ __all__ = ["STEPS"]
 Result = dict[str, Any]
 
 ANNOTATOR_ERRORS = 0.05
-LINE_SECONDS_BEFORE_SWITCH = 150
-"""Frames of the old product that the line shows before and after the switch."""
+FRAMES_BEFORE = 150
+"""Frames of the old product that the line shows before it switches."""
 
 
 def start(demo: Demo) -> Result:
@@ -104,11 +104,12 @@ def serve(demo: Demo) -> Result:
     from visionloop.data.datasets import open_workspace_dataset
     from visionloop.data.line import write_line
     from visionloop.serving.edge.agent import run_agent
+    from visionloop.serving.params import ServingParams
 
     dataset = open_workspace_dataset(demo.workspace)
-    line = demo.workspace.root / "line"
-    write_line(dataset, "production_1", line / "before", limit=LINE_SECONDS_BEFORE_SWITCH)
-    write_line(dataset, "production_2", line / "after")
+    before, after = load_block(demo.workspace.params, "serving", ServingParams).edge.sources
+    write_line(dataset, "production_1", demo.workspace.root / before.path, limit=FRAMES_BEFORE)
+    write_line(dataset, "production_2", demo.workspace.root / after.path)
     report = run_agent(workspace=demo.workspace)
     return {
         "release": report.release,
@@ -126,7 +127,7 @@ def watch_line(demo: Demo) -> Result:
 
     summarise(workspace=demo.workspace)
     found = drift(workspace=demo.workspace)
-    if not found.fired:
+    if not found.is_drift:
         raise VisionloopError("drift check", f"did not fire after the switch: {found.sentence}")
     asked = feedback(workspace=demo.workspace)
     return {**read_json(found.report), "requests": asked.requests}
@@ -200,7 +201,7 @@ def annotate(demo: Demo, version: str) -> Result:
     setup(workspace=demo.workspace)
     selected = select(workspace=demo.workspace)
     pushed = push(workspace=demo.workspace)
-    result: Result = {"selected": selected.selected, "sent": pushed.sent}
+    result: Result = {"selected": selected.selected, "sent": pushed.pushed}
     if demo.studio == "scripted":
         done = review(
             workspace=demo.workspace,

@@ -1,0 +1,1 @@
+"""Watching the model in the field: windows, calibrated drift tests, what to annotate next."""

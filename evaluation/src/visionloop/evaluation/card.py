@@ -25,7 +25,12 @@ from visionloop.evaluation.measurements import (
     load_evaluation,
     load_robustness,
 )
-from visionloop.evaluation.pages import inline_picture, render_page
+from visionloop.evaluation.pages import (
+    evaluation_pictures,
+    inline_picture,
+    metric_rows,
+    render_page,
+)
 from visionloop.serving.package import ModelPackage, load_package
 
 __all__ = ["CardReport", "card", "limits_of"]
@@ -74,7 +79,7 @@ def card(*, workspace: Workspace) -> CardReport:
         targets=load_targets(workspace.targets),
         dataset=_dataset_of(workspace, evaluation),
         recipe=_recipe_of(workspace),
-        whole=_metric_rows(evaluation.guarded),
+        whole=metric_rows(evaluation.guarded),
         limits=limits_of(evaluation, robustness, gate),
         pictures=_pictures(workspace, robustness is not None),
     )
@@ -119,14 +124,6 @@ def _value_text(part: Part, metric: str) -> str:
     return f"{metric} {estimate.value:.3f}"
 
 
-def _metric_rows(part: Part) -> list[tuple[str, Any]]:
-    """Name and estimate of every metric, those of the classes last."""
-    rows: list[tuple[str, Any]] = list(part.metrics.items())
-    for class_name, estimates in part.classes.items():
-        rows += [(f"{metric} of {class_name}", one) for metric, one in estimates.items()]
-    return rows
-
-
 def _robustness_of(workspace: Workspace, package: ModelPackage) -> Robustness | None:
     try:
         measured = load_robustness(workspace.reports / "robustness")
@@ -143,7 +140,7 @@ def _gate_of(workspace: Workspace, package: ModelPackage) -> GateReport | None:
         report = GateReport.model_validate_json(path.read_bytes())
     except ValidationError:
         return None
-    return report if report.package == package.sha256 else None
+    return report if report.package_sha256 == package.sha256 else None
 
 
 def _parity_of(workspace: Workspace, package: ModelPackage) -> dict[str, Any] | None:
@@ -167,8 +164,6 @@ def _recipe_of(workspace: Workspace) -> str:
 
 
 def _pictures(workspace: Workspace, has_robustness: bool) -> dict[str, str]:
-    folder = workspace.reports / "evaluation"
-    names = ("slices", "confusion", "curves", "worst")
-    pictures = {name: inline_picture(folder / f"{name}.png") for name in names}
+    pictures = evaluation_pictures(workspace.reports / "evaluation")
     curves = workspace.reports / "robustness" / "curves.png"
     return pictures | {"robustness": inline_picture(curves) if has_robustness else ""}

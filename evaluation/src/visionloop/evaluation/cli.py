@@ -68,7 +68,7 @@ def gate(
         typer.echo(f"  {check.verdict:<16} {check.name}: {check.why}")
     if report.verdict == "refused" and not write_verdict_only:
         raise RefusedError(
-            f"package {report.package[:12]}", report.reasons, f"see {folder / 'gate.html'}"
+            f"package {report.package_sha256[:12]}", report.reasons, f"see {folder / 'gate.html'}"
         )
     next_step = "visionloop evaluate promote" if report.verdict == "passed" else ""
     say_done(f"gate, {report.verdict}", folder, next_step)

@@ -10,6 +10,7 @@ import numpy as np
 
 from visionloop.core.files import replace_folder, write_json
 from visionloop.core.workspace import Workspace
+from visionloop.evaluation import pages
 from visionloop.evaluation.answers import (
     AnsweredSamples,
     Metrics,
@@ -41,7 +42,7 @@ class EvaluateReport:
     ----------
     folder : Path
         ``reports/evaluation``: evaluation.json, metrics.json (numbers alone, for DVC
-        and MLflow), predictions.parquet and pictures.
+        and MLflow), predictions.parquet, pictures and index.html.
     evaluation : Evaluation
     """
 
@@ -90,6 +91,14 @@ def evaluate(*, workspace: Workspace) -> EvaluateReport:
         save_measurements(staging, evaluation)
         write_json(staging / "metrics.json", flat_numbers(evaluation))
         _draw(staging, inputs, answered, metrics, evaluation)
+        pages.render_page(
+            staging / "index.html",
+            "evaluation.html.j2",
+            evaluation=evaluation,
+            targets=inputs.targets,
+            whole=pages.metric_rows(evaluation.guarded),
+            pictures=pages.evaluation_pictures(staging),
+        )
     return EvaluateReport(folder, evaluation)
 
 

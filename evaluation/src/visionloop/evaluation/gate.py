@@ -63,7 +63,7 @@ def gate(*, workspace: Workspace) -> GateReport:
         verdict="refused" if reasons else "passed",
         reasons=reasons,
         short_reason=first.short,
-        package=package.sha256,
+        package_sha256=package.sha256,
         package_name=package.manifest.name,
         dataset_version=evaluation.data.version,
         dataset_fingerprint=evaluation.data.fingerprint,
@@ -89,10 +89,10 @@ def verify_gate_report(
         If it judged another package, or refused this one.
     """
     report = read_gate_report(folder, trusted_keys=trusted_keys)
-    if report.package != package_sha256:
+    if report.package_sha256 != package_sha256:
         raise RefusedError(
             f"package {package_sha256[:12]}",
-            f"the gate report {folder} judged another package, {report.package[:12]}",
+            f"the gate report {folder} judged another package, {report.package_sha256[:12]}",
             "visionloop evaluate gate judges this one",
         )
     if report.verdict != "passed":

@@ -53,7 +53,7 @@ class GateReport(StrictModel):
     verdict: Literal["passed", "refused"]
     reasons: list[str] = Field(description="why it was refused; empty when it passed")
     short_reason: str = Field(description="the first reason in a few characters")
-    package: str = Field(description="SHA-256 of the package that was judged")
+    package_sha256: str = Field(description="of the package that was judged")
     package_name: str
     dataset_version: str
     dataset_fingerprint: str

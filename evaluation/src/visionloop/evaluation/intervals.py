@@ -33,6 +33,8 @@ def draw_weights(groups: Sequence[str], *, draws: int, seed: int) -> NDArray[np.
         Whole numbers; each row draws as many groups as there are.
     """
     names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    if not len(names):
+        return np.zeros((draws, 0))
     generator = np.random.default_rng(seed)
     chosen = generator.integers(0, len(names), size=(draws, len(names)))
     flat = chosen + np.arange(draws)[:, None] * len(names)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core.files import write_text
+from visionloop.evaluation.measurements import Part
 
-__all__ = ["inline_picture", "render_page"]
+__all__ = ["evaluation_pictures", "inline_picture", "metric_rows", "render_page"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -36,6 +37,20 @@ def inline_picture(path: Path) -> str:
     if not path.is_file():
         return ""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def evaluation_pictures(folder: Path) -> dict[str, str]:
+    """The pictures of an evaluation folder as data URLs, by name."""
+    names = ("slices", "confusion", "curves", "worst")
+    return {name: inline_picture(folder / f"{name}.png") for name in names}
+
+
+def metric_rows(part: Part) -> list[tuple[str, Any]]:
+    """Name and estimate of every metric, those of the classes last."""
+    rows: list[tuple[str, Any]] = list(part.metrics.items())
+    for class_name, estimates in part.classes.items():
+        rows += [(f"{metric} of {class_name}", one) for metric, one in estimates.items()]
+    return rows
 
 
 def _number(value: float | None) -> str:

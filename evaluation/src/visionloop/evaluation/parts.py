@@ -40,11 +40,10 @@ def measure_part(
     names = [groups[row] for row in rows]
     why = why_not_enough(part, names, params)
     support = part.support()
-    if not len(rows):
-        return Part(samples=0, groups=0, enough=False, why=why, metrics={}, classes={})
     count = len(set(names))
     values = part.values()
-    drawn = part.resampled(draw_weights(names, draws=params.draws, seed=seed))
+    weights = draw_weights(names, draws=params.draws, seed=seed)
+    drawn = part.resampled(weights)
     whole: dict[str, Estimate] = {}
     classes: dict[str, dict[str, Estimate]] = {name: {} for name in metrics.classes}
     for name, value in values.items():

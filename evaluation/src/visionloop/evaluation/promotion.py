@@ -80,7 +80,7 @@ def promote(*, workspace: Workspace) -> PromotionReport:
     keys = trusted_keys()
     package = load_package(workspace.package, trusted_keys=keys)
     report = read_gate_report(workspace.reports / "gate", trusted_keys=keys)
-    if report.package == package.sha256 and report.verdict == "refused":
+    if report.package_sha256 == package.sha256 and report.verdict == "refused":
         record_refusal(workspace=workspace)
     verify_gate_report(workspace.reports / "gate", package_sha256=package.sha256, trusted_keys=keys)
     _write_card(workspace)
@@ -112,10 +112,10 @@ def record_refusal(*, workspace: Workspace) -> PromotionReport:
     keys = trusted_keys()
     package = load_package(workspace.package, trusted_keys=keys)
     report = read_gate_report(workspace.reports / "gate", trusted_keys=keys)
-    if report.package != package.sha256:
+    if report.package_sha256 != package.sha256:
         raise RefusedError(
             f"package {package.sha256[:12]}",
-            f"the gate report judged another package, {report.package[:12]}",
+            f"the gate report judged another package, {report.package_sha256[:12]}",
             "visionloop evaluate gate judges this one",
         )
     _write_card(workspace)
@@ -180,8 +180,8 @@ def describe(report: GateReport) -> str:
     table = "\n".join(["| check | verdict | why |", "|---|---|---|", *rows])
     return (
         f"{opening}\n\n{table}\n\nDataset version {report.dataset_version} "
-        f"`{report.dataset_fingerprint}`, package `{report.package}`. The model card and the "
-        "signed gate report are among the run's artifacts."
+        f"`{report.dataset_fingerprint}`, package `{report.package_sha256}`. The model card and "
+        "the signed gate report are among the run's artifacts."
     )
 
 
@@ -256,7 +256,7 @@ def _write_report(
         gate=report.verdict,
         why=report.short_reason,
         run_id=str(version.run_id),
-        package=report.package,
+        package=report.package_sha256,
     )
     path = workspace.reports / "promotion" / "promotion.json"
     write_json(path, asdict(made) | {"aliases": list(aliases)})

@@ -1,0 +1,92 @@
+"""The worst case: what is measured, how it resumes, bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from visionloop.core.errors import ConfigError
+from visionloop.evaluation.measurements import load_robustness
+from visionloop.evaluation.robustness import robustness, stratified_subset
+
+
+def test_the_worst_case_is_measured_on_guarded_samples(made_measured) -> None:
+    folder = made_measured.workspace.reports / "robustness"
+    found = load_robustness(folder)
+    assert found.samples == 60 and found.clean.n == 60
+    assert [(row.condition, row.severity) for row in found.results] == [
+        ("noise", 2),
+        ("occlusion", 2),
+    ]
+    values = [row.metric.value for row in found.results]
+    assert found.worst == min(values) and found.mean == pytest.approx(np.mean(values))
+    assert found.retained == pytest.approx(np.mean(values) / found.clean.value)
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_darkness_hurts_a_brightness_model(cells) -> None:
+    def change(params) -> None:
+        params["evaluation"]["robustness"] |= {"conditions": ["darkness"], "severities": [5]}
+
+    cells.edit("params.yaml", change)
+    found = robustness(workspace=cells.workspace).robustness
+    assert {row.severity for row in found.results} == {2, 5}, "that of targets.yaml is added"
+    assert found.results[-1].metric.value == pytest.approx(0.5)
+    assert found.clean.value > 0.9 and found.retained < 0.9
+
+
+def test_an_interrupted_run_goes_on(cells, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("VISIONLOOP_FAILPOINT", "robustness.condition:interrupt:2")
+    with pytest.raises(KeyboardInterrupt):
+        robustness(workspace=cells.workspace)
+    folder = cells.workspace.reports / "robustness"
+    assert len(list((folder / "cache").iterdir())) == 2
+    assert not (folder / "robustness.json").exists()
+    monkeypatch.delenv("VISIONLOOP_FAILPOINT")
+    capsys.readouterr()
+    first = robustness(workspace=cells.workspace).robustness
+    assert capsys.readouterr().err.count("from cache") == 2
+    assert robustness(workspace=cells.workspace).robustness == first
+
+
+def test_another_package_does_not_use_the_cache(cells) -> None:
+    good = robustness(workspace=cells.workspace).robustness
+    cells.ship("inverted")
+    bad = robustness(workspace=cells.workspace).robustness
+    assert good.mean > 0.8 and bad.mean < 0.2 and good.package != bad.package
+    assert len(list((cells.workspace.reports / "robustness" / "cache").iterdir())) == 3
+
+
+def test_no_slice_binds(cells) -> None:
+    def change(targets) -> None:
+        for one in targets["quality"]["slices"]:
+            one["applies_after_train_samples"] = 1000
+
+    cells.edit("targets.yaml", change)
+    found = robustness(workspace=cells.workspace).robustness
+    assert found.samples == 0 and found.mean is None and not found.clean.enough
+
+
+def test_unknown_condition_is_refused_before_the_first_image(cells) -> None:
+    cells.edit("params.yaml", lambda p: p["evaluation"]["robustness"].update(conditions=["dark"]))
+    with pytest.raises(ConfigError, match="darkness"):
+        robustness(workspace=cells.workspace)
+    assert not (cells.workspace.reports / "robustness").exists()
+
+
+def test_boxes(boards) -> None:
+    found = robustness(workspace=boards.workspace).robustness
+    assert found.metric == "map50" and found.samples == 40
+    assert found.worst == pytest.approx(found.clean.value), "fixed boxes do not see the image"
+
+
+def test_subset_keeps_the_mix() -> None:
+    strata = ["a"] * 900 + ["b"] * 95 + ["c"] * 5
+    ids = [f"sample {number}" for number in range(1000)]
+    chosen = stratified_subset(strata, ids, size=100, seed=0)
+    names = [strata[row] for row in chosen]
+    assert len(chosen) == 100 and names.count("c") >= 1
+    assert 8 <= names.count("b") <= 11
+    assert (chosen == stratified_subset(strata, ids, size=100, seed=0)).all()
+    assert (chosen != stratified_subset(strata, ids, size=100, seed=1)).any()
+    assert len(stratified_subset(strata, ids, size=2000, seed=0)) == 1000

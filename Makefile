@@ -13,7 +13,7 @@ export VISIONLOOP_UV := $(UV)
 export VISIONLOOP_LABEL_STUDIO ?= $(abspath $(STUDIO_VENV)/bin/label-studio)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check format up down bench lock clean
+.PHONY: help install demo test test-all check format up down bench lock docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ lock: $(UV)  ## compile the locks again after a change of pyproject.toml
 	$(UV) pip compile pyproject.toml --extra all --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade -q -o locks/all.txt
 	$(UV) pip compile pyproject.toml --extra edge --universal --python-version 3.10 --generate-hashes --no-annotate --no-header --upgrade -q -o locks/edge.txt
 	$(UV) pip compile locks/label-studio.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade -q -o locks/label-studio.txt
+
+docs: $(VENV)/.installed  ## write the pages that are generated from the code
+	$(BIN)/python docs/generate.py
 
 clean:  ## remove environments, caches and the demo's workspace
 	rm -rf $(VENV) $(STUDIO_VENV) .bootstrap workspace benchmarks/results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

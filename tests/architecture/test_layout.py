@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -138,6 +139,16 @@ def test_tree_in_the_docs_equals_the_disk() -> None:
         f"only in docs/architecture.md: {sorted(named - on_disk)}; "
         f"only on disk: {sorted(on_disk - named)}"
     )
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    """``make docs`` writes them."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    stale = [path.name for path, content in generate.pages().items() if path.read_text() != content]
+    assert not stale, "run: make docs"
 
 
 def test_help_answers_at_once() -> None:

@@ -1,0 +1,136 @@
+"""One set of verbs, four callers: DVC, the command line, MLflow Projects, Kubeflow."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from visionloop.core.files import read_json, sha256_of_file
+from visionloop.pipelines.demo.run import set_param
+
+
+def stages_run(text: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", text)
+
+
+def test_dvc_reproduces_the_ring(ring) -> None:
+    workspace = ring.workspace
+    assert (workspace.package / "model.onnx").is_file()
+    assert read_json(workspace.reports / "gate" / "gate.json")["verdict"] == "passed"
+    assert (workspace.reports / "promotion" / "promotion.json").is_file()
+    assert read_json(workspace.engine / "engine.json")["onnx_sha256"]
+
+
+def test_a_second_repro_runs_nothing(ring) -> None:
+    again = ring.dvc("repro")
+    assert again.returncode == 0
+    assert stages_run(again.stdout) == []
+    assert "up to date" in again.stdout
+
+
+def test_one_evaluation_number_runs_evaluation_and_what_follows(ring) -> None:
+    before = ring.workspace.params.read_text()
+    set_param(ring.workspace.params, "evaluation.evaluate.worst_images", 9)
+    try:
+        changed = ring.dvc("repro")
+        assert changed.returncode == 0, changed.stdout[-3000:] + changed.stderr[-3000:]
+        assert stages_run(changed.stdout) == ["evaluate", "gate", "promote"]
+    finally:
+        ring.workspace.params.write_text(before)
+    back = ring.dvc("repro")
+    assert stages_run(back.stdout) == []  # from DVC's cache
+
+
+def test_dvc_shows_metrics_and_plots(ring) -> None:
+    metrics = ring.dvc("metrics", "show", "--md")
+    assert "reports/evaluation/metrics.json" in metrics.stdout
+    plots = ring.dvc("plots", "show", "--out", "plots")
+    assert plots.returncode == 0, plots.stderr
+    page = (ring.workspace.root / "plots" / "index.html").read_text()
+    assert "vegaEmbed" in page
+    assert "cdn." not in page.split("<body>")[0].split("<script")[0]
+
+
+def test_the_gate_refuses_with_exit_code_3(ring) -> None:
+    targets = ring.workspace.targets
+    before = targets.read_text()
+    targets.write_text(before.replace("minimum: 0.30 ", "minimum: 0.99 "))
+    try:
+        judged = ring.visionloop("evaluate", "gate")
+        assert judged.returncode == 3
+        assert "0.99" in judged.stderr
+        promoted = ring.visionloop("evaluate", "promote")
+        assert promoted.returncode == 3
+    finally:
+        targets.write_text(before)
+        assert ring.visionloop("evaluate", "gate").returncode == 0
+
+
+def test_mlflow_project_entry_point(ring) -> None:
+    bare = {"MLFLOW_TRACKING_URI": ring.workspace.tracking_uri}
+    command = ["mlflow", "run", ".", "-e", "check", "--env-manager", "local"]
+    done = ring.run(*command, **bare)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_interrupted_training_goes_on(ring) -> None:
+    """Ctrl-C in the middle of training, then the same command again: the same checkpoint."""
+    wanted = read_json(ring.workspace.package / "manifest.json")["files"]["model.onnx"]
+    for path in ring.workspace.checkpoint.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    stopped = ring.visionloop("train", "train", VISIONLOOP_FAILPOINT="training.epoch:interrupt:5")
+    assert stopped.returncode == 130
+    assert "run the same command again" in stopped.stderr
+    killed = ring.visionloop("train", "train", VISIONLOOP_FAILPOINT="training.epoch:kill:5")
+    assert killed.returncode == -signal.SIGKILL
+    assert ring.visionloop("train", "train").returncode == 0
+    assert ring.visionloop("train", "export").returncode == 0
+    assert sha256_of_file(ring.workspace.package / "model.onnx") == wanted
+    # Evaluation and gate belong to the package before: bring everything in line again.
+    again = ring.dvc("repro")
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+
+
+def test_kubeflow_local_gives_the_same_version_and_model(in_ring) -> None:
+    from visionloop.pipelines.kubeflow import run_local
+
+    workspace = in_ring.workspace
+    outputs = run_local("train_and_export", workspace=workspace)
+    manifest = read_json(workspace.version("v1") / "manifest.json")
+    assert outputs["fingerprint"] == manifest["fingerprint"]
+    assert outputs["onnx_sha256"] == sha256_of_file(workspace.package / "model.onnx")
+    assert outputs["verdict"] == "passed"
+    assert list((workspace.root / "kfp" / "runs").rglob("engine.json"))
+
+
+def test_kubeflow_takes_the_other_branch_when_refused(in_ring) -> None:
+    from visionloop.pipelines.kubeflow import run_local
+
+    workspace = in_ring.workspace
+    before = workspace.targets.read_text()
+    engines = len(list((workspace.root / "kfp" / "runs").rglob("engine.json")))
+    workspace.targets.write_text(before.replace("minimum: 0.30 ", "minimum: 0.99 "))
+    try:
+        outputs = run_local("train_and_export", workspace=workspace)
+    finally:
+        workspace.targets.write_text(before)
+    assert outputs["verdict"] == "refused"
+    assert len(list((workspace.root / "kfp" / "runs").rglob("engine.json"))) == engines
+
+
+def test_a_failing_component_tells_its_reason(in_ring) -> None:
+    from visionloop.core.errors import VisionloopError
+    from visionloop.pipelines.kubeflow import run_local
+
+    params = in_ring.workspace.params
+    before = params.read_text()
+    params.write_text(before.replace("  dataset: elpv", "  datasset: elpv"))
+    try:
+        with pytest.raises(VisionloopError) as caught:
+            run_local("monitor", workspace=in_ring.workspace)
+    finally:
+        params.write_text(before)
+    assert "edge" in str(caught.value) or "datasset" in str(caught.value)

@@ -21,7 +21,9 @@ def start_time(pid: int) -> str:
     except (PermissionError, ProcessLookupError):
         return ""
     fields = content.rpartition(")")[2].split()
-    return "" if fields[0] in "ZX" else fields[19]
+    # A dead leader whose threads still end (a server closing its port) is not gone yet.
+    is_gone = fields[0] in "ZX" and int(fields[17]) <= 1
+    return "" if is_gone else fields[19]
 
 
 def is_running(pid: int, started: str) -> bool:

@@ -83,7 +83,7 @@ def build(*, workspace: Workspace) -> BuildReport:
             precision="fp16",
             onnx_sha256=sha256_of_file(fp16),
             onnx_file=FP16_NAME,
-            parity={name: float(value) for name, value in parity.items()},
+            parity=parity,
             **_build_engine(fp16, staging / ENGINE_NAME, parity, params),
         )
         write_json(staging / ENGINE_MANIFEST, manifest.model_dump(mode="json"))
@@ -92,7 +92,7 @@ def build(*, workspace: Workspace) -> BuildReport:
 
 
 def _build_engine(
-    fp16: Path, engine: Path, parity: dict[str, float], params: BuildParams
+    fp16: Path, engine: Path, parity: dict[str, int | float], params: BuildParams
 ) -> dict[str, Any]:
     """Fields of the manifest that tell about the engine; a failure is a reason, not an end."""
     if parity["max_difference"] > params.fp16_max_difference:

@@ -40,7 +40,7 @@ class EngineManifest(StrictModel):
     precision: Literal["fp32", "fp16"]
     onnx_sha256: str
     onnx_file: str
-    parity: dict[str, float]
+    parity: dict[str, int | float]
     built: bool
     reason: str = ""
     kind: str = ""

@@ -70,7 +70,7 @@ class BuildParams(StrictModel):
 
     parity_images: int = Field(default=32, gt=0, description="images that FP16 is compared on")
     fp16_max_difference: float = Field(
-        default=0.02, gt=0, description="largest difference of a probability or confidence"
+        default=0.05, gt=0, description="largest difference of a probability or confidence"
     )
     compute_capability: str = Field(
         default="8.0", pattern=r"^\d+\.\d$", description="GPU that TensorRT-RTX builds for"

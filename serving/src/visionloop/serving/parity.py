@@ -38,7 +38,7 @@ class Parity:
     minimum_iou: float = 1.0
     boxes: int = 0
 
-    def as_row(self) -> dict[str, float]:
+    def as_row(self) -> dict[str, int | float]:
         """The numbers by name."""
         return asdict(self)
 

@@ -359,7 +359,7 @@ def cells(made_cells, tmp_path, signed, monkeypatch) -> Ring:
 def boards(tmp_path, signed, monkeypatch) -> Ring:
     """The same for boxes."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    ring = _make_ring(tmp_path / "project", "detection", signed)
+    ring = _make_ring(tmp_path / "boards", "detection", signed)
     ring.ship()
     return ring
 

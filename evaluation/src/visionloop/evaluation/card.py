@@ -26,6 +26,7 @@ from visionloop.evaluation.measurements import (
     load_robustness,
 )
 from visionloop.evaluation.pages import (
+    InlinePicture,
     evaluation_pictures,
     inline_picture,
     metric_rows,
@@ -163,7 +164,7 @@ def _recipe_of(workspace: Workspace) -> str:
     return str(yaml.safe_dump(block, sort_keys=False)).strip()
 
 
-def _pictures(workspace: Workspace, has_robustness: bool) -> dict[str, str]:
+def _pictures(workspace: Workspace, has_robustness: bool) -> dict[str, InlinePicture | None]:
     pictures = evaluation_pictures(workspace.reports / "evaluation")
     curves = workspace.reports / "robustness" / "curves.png"
-    return pictures | {"robustness": inline_picture(curves) if has_robustness else ""}
+    return pictures | {"robustness": inline_picture(curves) if has_robustness else None}

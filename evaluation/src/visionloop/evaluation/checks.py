@@ -137,8 +137,8 @@ def check_latency(evaluation: Evaluation, limits: LatencyTargets) -> list[Check]
         Check(
             name="cameras per device",
             verdict="pass" if busy <= 1 else "refuse",
-            why=f"{limits.cameras_per_device} cameras at {limits.frames_per_second:g} frames a "
-            f"second keep the device busy {100 * busy:.0f} % of the time",
+            why=f"at {limits.cameras_per_device} × {limits.frames_per_second:g} frames a second "
+            f"the device is busy {100 * busy:.0f} % of the time",
             value=busy,
             limit=1.0,
             direction="at most",

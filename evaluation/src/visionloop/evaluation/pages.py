@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from visionloop.core.files import write_text
 from visionloop.evaluation.measurements import Part
 
-__all__ = ["evaluation_pictures", "inline_picture", "metric_rows", "render_page"]
+__all__ = ["InlinePicture", "evaluation_pictures", "inline_picture", "metric_rows", "render_page"]
 
+PICTURE_SCALE = 1.5
+"""Dots of a picture for one CSS pixel."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -32,15 +36,26 @@ def render_page(path: Path, template: str, **values: Any) -> Path:
     return write_text(path, environment.get_template(template).render(**values))
 
 
-def inline_picture(path: Path) -> str:
-    """A PNG as a data URL; empty where there is no such file."""
+@dataclass(frozen=True)
+class InlinePicture:
+    """A PNG inside a page: data URL and the width at which it is shown, CSS pixels."""
+
+    url: str
+    width: int
+
+
+def inline_picture(path: Path) -> InlinePicture | None:
+    """Read a PNG; None where there is no such file."""
     if not path.is_file():
-        return ""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        return None
+    content = path.read_bytes()
+    (dots,) = struct.unpack(">I", content[16:20])
+    url = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return InlinePicture(url, round(dots / PICTURE_SCALE))
 
 
-def evaluation_pictures(folder: Path) -> dict[str, str]:
-    """The pictures of an evaluation folder as data URLs, by name."""
+def evaluation_pictures(folder: Path) -> dict[str, InlinePicture | None]:
+    """The pictures of an evaluation folder by name."""
     names = ("slices", "confusion", "curves", "worst")
     return {name: inline_picture(folder / f"{name}.png") for name in names}
 

@@ -20,6 +20,8 @@ from visionloop.evaluation.measurements import Evaluation, Part, Robustness
 __all__ = ["draw_confusion", "draw_curves", "draw_robustness", "draw_slices", "save_figure"]
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+DOTS_PER_INCH = 144
+"""One and a half times what a page shows them at: sharp on dense screens."""
 ACCENT, WARN = "#2563eb", "#d9480f"
 SERIES = ("#2563eb", "#d9480f", "#2f9e44", "#9c36b5", "#e67700", "#0c8599", "#c2255c", "#495057")
 
@@ -29,7 +31,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     import io
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     return write_bytes(path, buffer.getvalue())
 
 

@@ -170,7 +170,8 @@ def test_help_imports_no_heavy_library() -> None:
 @pytest.mark.parametrize("stage", STAGES[1:])
 def test_command_groups_import_nothing_heavy(stage: str) -> None:
     module = f"visionloop.{stage}.cli"
-    code = f"import sys, {module}; print(sorted({{'torch','pandas','mlflow','kfp','cv2'}} & set(sys.modules)))"
+    heavy = {"torch", "pandas", "mlflow", "kfp", "cv2"}
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

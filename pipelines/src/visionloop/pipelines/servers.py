@@ -20,7 +20,14 @@ from visionloop.core.privacy import QUIET_ENVIRONMENT
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 
-__all__ = ["start_mlflow", "start_servers", "stop_servers", "wait_until_answers"]
+__all__ = [
+    "refuse_taken_port",
+    "start_mlflow",
+    "start_servers",
+    "stop_process",
+    "stop_servers",
+    "wait_until_answers",
+]
 
 
 def start_servers(*, folder: Path, mlflow_port: int, studio_port: int, report_port: int) -> None:
@@ -64,7 +71,7 @@ def stop_servers(*, folder: Path) -> None:
     record = _record(workspace)
     if record.is_file():
         for name, pid in read_json(record).items():
-            _stop(name, int(pid))
+            stop_process(name, int(pid))
         record.unlink()
     studio.stop(workspace)
     print("stopped")
@@ -151,7 +158,8 @@ def _spawn(
         )
 
 
-def _stop(name: str, pid: int) -> None:
+def stop_process(name: str, pid: int) -> None:
+    """End a process that was started here, and its children; kill it after 15 s."""
     try:
         os.killpg(pid, signal.SIGTERM)
     except ProcessLookupError:

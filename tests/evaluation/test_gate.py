@@ -239,3 +239,24 @@ def test_exit_codes(measured, capsys) -> None:
     assert "balanced_accuracy" in capsys.readouterr().err
     assert run_command(lambda: app(["gate", "--write-verdict-only", "-w", root])) == 0
     assert read_json(measured.workspace.reports / "gate" / "gate.json")["verdict"] == "refused"
+
+
+def test_every_key_of_targets_is_documented() -> None:
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    from visionloop.core.targets import Targets
+
+    page = (Path(__file__).parents[2] / "docs" / "targets.md").read_text()
+
+    def missing(model: type[BaseModel]) -> list[str]:
+        names = []
+        for name, field in model.model_fields.items():
+            names += [] if f"{name}`" in page else [name]
+            for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+                if isinstance(part, type) and issubclass(part, BaseModel):
+                    names += missing(part)
+        return names
+
+    assert not missing(Targets)

@@ -78,7 +78,7 @@ def _make_window(
             "confidence": np.maximum(probability, 1 - probability),
             "predicted_class": np.where(probability > 0.5, "defective", "functional"),
             "boxes": -1,
-            "embedding": list(rng.normal(shift, 1, (n, dimension)).astype(np.float32)),
+            "embedding": list(rng.normal(3 + shift, 1, (n, dimension)).astype(np.float32)),
             "embedding_package": package,
             "image": "",
             "probability_functional": 1 - probability,

@@ -131,7 +131,7 @@ def test_feedback_asks_for_kept_frames_that_nobody_annotated(drifted) -> None:
 def test_priority_follows_novelty_and_uncertainty(make_window) -> None:
     reference = make_window("reference", 60, seed=1)
     current = make_window("current", 20, seed=2)
-    current.frames.at[3, "embedding"] = np.full(24, 9.0, np.float32)
+    current.frames.at[3, "embedding"] = np.tile([9, -9], 12).astype(np.float32)
     current.frames.loc[7, ["probability_functional", "probability_defective"]] = 0.5
     rows = np.arange(20)
     novel = rank_requests(reference, current, rows, FeedbackParams(novelty_weight=1.0))

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from visionloop.monitoring.mmd import permuted_selections, rff_mmd
+from visionloop.monitoring.novelty import measure_novelty
 from visionloop.monitoring.two_sample import compare_class_mix, compare_column, holm
 
 FAMILIES = {
@@ -154,3 +155,24 @@ def test_class_mix_without_classes_says_so() -> None:
 def test_holm_is_the_textbook_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
+
+
+def test_novelty_parts_what_the_reference_did_not_show() -> None:
+    rng = np.random.default_rng(0)
+    reference = rng.normal(3, 1, (80, 16))
+    known, new = rng.normal(3, 1, (40, 16)), rng.normal(3, 1, (40, 16)) * np.tile([1, -1], 8)
+    found = measure_novelty(reference, np.concatenate([known, new]))
+    assert found.reference.shape == (80,)
+    assert found.ranks()[40:].min() == 1.0
+    assert 0.3 < found.ranks()[:40].mean() < 0.7
+    assert 0.45 <= found.share_beyond() <= 0.65
+
+
+def test_novelty_leaves_the_frame_itself_out() -> None:
+    """Every reference frame twice: the nearest neighbour has distance 0, the next has not."""
+    rows = np.repeat(np.eye(4), 2, axis=0)
+    found = measure_novelty(rows, rows, neighbours=1)
+    assert found.reference == pytest.approx(np.zeros(8), abs=1e-3)
+    alone = measure_novelty(np.eye(4), np.eye(4), neighbours=1)
+    assert alone.reference == pytest.approx(np.full(4, np.sqrt(2)))
+    assert alone.current == pytest.approx(np.zeros(4), abs=1e-3)

@@ -89,18 +89,16 @@ def rank_requests(
 ) -> list[dict[str, Any]]:
     """Requests for these rows of the current window, the largest priority first.
 
-    Priority is the weighted sum of two ranks among the asked frames, each in [0, 1]: by
-    distance to the reference (novelty) and by how unsure the model was (uncertainty).
-    Without embeddings uncertainty alone counts.
+    Priority is the weighted sum of novelty, the share of reference frames that lie nearer
+    to the reference than this frame, and of uncertainty, its rank among the asked frames;
+    both in [0, 1]. Novelty is full for every frame of a new kind: the farthest of them are
+    oddities, and asking for those first was worse than chance on solar cells. Without
+    embeddings uncertainty alone counts.
     """
-    novelty = _novelty(reference, current)
     uncertain = _ranks(measure_uncertainty(current)[rows])
-    priority: NDArray[np.float64] = uncertain
-    shares: NDArray[np.float64] = np.full(len(current), np.nan)
-    if novelty is not None:
-        distances, shares = novelty
-        weight = params.novelty_weight
-        priority = weight * _ranks(distances[rows]) + (1 - weight) * uncertain
+    shares = _novelty_shares(reference, current)[rows]
+    weight = params.novelty_weight if np.isfinite(shares).any() else 0.0
+    priority = weight * np.nan_to_num(shares, nan=0.5) + (1 - weight) * uncertain
     requests: dict[str, dict[str, Any]] = {}
     for place in np.argsort(-priority, kind="stable"):
         frame = current.frames.iloc[int(rows[place])]
@@ -108,7 +106,7 @@ def rank_requests(
         if sample_id not in requests:
             requests[sample_id] = {
                 "sample_id": sample_id,
-                "reason": _reason(frame, float(shares[rows[place]]), reference.name),
+                "reason": _reason(frame, float(shares[place]), reference.name),
                 "priority": float(priority[place]),
                 "requested_by": REQUESTED_BY,
             }
@@ -155,21 +153,14 @@ def _annotated_samples(workspace: Workspace) -> set[str]:
     return annotated
 
 
-def _novelty(
-    reference: Window, current: Window
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Distance to the reference, and the share of reference frames nearer to it; each (N,).
-
-    A frame without an embedding has distance 0 and share NaN.
-    """
+def _novelty_shares(reference: Window, current: Window) -> NDArray[np.float64]:
+    """Share of reference frames nearer to the reference than each frame, NaN for unknown, (N,)."""
+    shares = np.full(len(current), np.nan)
     pair = common_embeddings(reference, current)
-    if pair is None or len(pair[0].rows) < 2:
-        return None
-    first, second = pair
-    distances, shares = np.zeros(len(current)), np.full(len(current), np.nan)
-    found = measure_novelty(first.vectors, second.vectors)
-    distances[second.rows], shares[second.rows] = found.current, found.ranks()
-    return distances, shares
+    if pair is not None and len(pair[0].rows) > 1:
+        first, second = pair
+        shares[second.rows] = measure_novelty(first.vectors, second.vectors).ranks()
+    return shares
 
 
 def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -190,6 +192,7 @@ def test_parity_sees_a_moved_box_and_a_changed_class(tiny, kit):
     assert found.max_difference == pytest.approx(0.009, abs=1e-4)
     lost = compare_predictions(reference, [type(reference[0])(answer[:1])])
     assert lost.agreement == 0.5
+    assert json.loads(json.dumps(lost.as_row()))["boxes"] == 2
     first, second = (
         type(reference[0])(ClassProbabilities(np.array(p, np.float32)))
         for p in ([0.4, 0.6], [0.55, 0.45])

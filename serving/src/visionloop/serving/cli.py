@@ -11,6 +11,8 @@ from visionloop.core.cli import WorkspaceOption, new_app
 from visionloop.core.progress import say_done
 from visionloop.core.workspace import find_workspace
 
+__all__ = ["app"]
+
 app = new_app("Build engines, serve models at the edge.")
 
 

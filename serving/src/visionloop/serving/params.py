@@ -39,19 +39,26 @@ class SourceParams(StrictModel):
 class RuleParams(StrictModel):
     """When an answer becomes an event."""
 
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="stands in its events and in the names of their pictures",
+    )
     kind: str = Field(description="row of the rule table: class_confidence, detection_present")
     class_name: str = Field(
         default="", description="the class that matters; empty is any (detection_present)"
     )
-    minimum_confidence: float = Field(default=0.5, ge=0, le=1)
+    minimum_confidence: float = Field(
+        default=0.5, ge=0, le=1, description="smallest probability or confidence that counts"
+    )
     priority: int = Field(default=1, ge=0, le=9, description="0 leaves the device first")
 
 
 class EdgeParams(StrictModel):
     """The edge agent."""
 
-    site: str = Field(default="site-1", min_length=1)
+    site: str = Field(default="site-1", min_length=1, description="the plant")
     model: str = Field(default="", description="name of the releases; empty is project.model")
     releases: str = Field(default="releases", description="folder, relative to the workspace")
     backend: Literal["onnxruntime", "tensorrt"] = Field(
@@ -62,7 +69,7 @@ class EdgeParams(StrictModel):
         default=1.0, ge=0, le=1, description="share of frames kept as files for collection"
     )
     sources: list[SourceParams] = Field(default=[], description="played one after another")
-    rules: list[RuleParams] = Field(default=[])
+    rules: list[RuleParams] = Field(default=[], description="what becomes an event")
 
 
 class BuildParams(StrictModel):
@@ -82,5 +89,5 @@ class BuildParams(StrictModel):
 class ServingParams(StrictModel):
     """Engines and the edge agent."""
 
-    build: BuildParams = BuildParams()
-    edge: EdgeParams = EdgeParams()
+    build: BuildParams = Field(default=BuildParams(), description="FP16 variants and engines")
+    edge: EdgeParams = Field(default=EdgeParams(), description="the edge agent")

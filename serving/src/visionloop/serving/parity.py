@@ -105,9 +105,13 @@ def _pair_boxes(
             one, two = float(a.confidence[row]), float(b.confidence[column])
             if max(one, two) >= counts_from:
                 pairs.append((iou, abs(one - two)))
-        lonely += sum(i not in rows and c >= counts_from for i, c in enumerate(a.confidence))
-        lonely += sum(i not in columns and c >= counts_from for i, c in enumerate(b.confidence))
+        lonely += _count_lonely(a, rows, counts_from) + _count_lonely(b, columns, counts_from)
     return pairs, lonely
+
+
+def _count_lonely(boxes: Detections, paired: set[int], counts_from: float) -> int:
+    counted = [i for i, confidence in enumerate(boxes.confidence) if confidence >= counts_from]
+    return len(set(counted) - paired)
 
 
 def compare_package_with(

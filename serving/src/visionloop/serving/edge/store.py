@@ -5,6 +5,7 @@ WAL with ``synchronous=FULL``: what was committed survives a kill and a loss of 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -78,8 +79,11 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """
     if not path.is_file():
         raise DataError(str(path), "there is no such file", "visionloop serve edge makes it")
+    mode = "mode=ro"
+    if not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists():
+        mode += "&immutable=1"  # a finished copy: SQLite cannot make its lock files here
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, timeout=30)
         connection.execute("SELECT 1 FROM frames LIMIT 1")
     except sqlite3.Error as error:
         raise DataError(str(path), f"is no database of the edge agent: {error}") from None

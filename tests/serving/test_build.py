@@ -13,7 +13,7 @@ from visionloop.core.errors import DataError, PackageError, VisionloopError
 from visionloop.core.files import sha256_of_file
 from visionloop.serving import signing
 from visionloop.serving.apart import run_apart
-from visionloop.serving.backends.tensorrt import find_tensorrt
+from visionloop.serving.backends.tensorrt_backend import find_tensorrt
 from visionloop.serving.build import build
 from visionloop.serving.engines import build_engine, load_engine
 from visionloop.serving.package import load_package

@@ -283,8 +283,8 @@ def test_the_edge_imports_no_training_library():
     program = (
         "import sys\n"
         "import visionloop.serving.edge.agent, visionloop.serving.edge.pictures\n"
-        "import visionloop.serving.backends.onnxruntime, onnxruntime, cv2\n"
-        "import visionloop.serving.backends.tensorrt, visionloop.serving.latency\n"
+        "import visionloop.serving.backends.onnxruntime_backend, onnxruntime, cv2\n"
+        "import visionloop.serving.backends.tensorrt_backend, visionloop.serving.latency\n"
         "heavy = {'torch', 'mlflow', 'pandas', 'pyarrow', 'sklearn', 'scipy', 'onnx', 'PIL',\n"
         "         'timm', 'ultralytics', 'dvc', 'fastapi', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"

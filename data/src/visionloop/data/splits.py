@@ -3,8 +3,8 @@
 A group is what must not be torn apart: near-duplicates, and samples with equal values
 in the columns of ``data.split.group_columns``. Test is what the data set reserves
 (``official_split``); a training sample whose group touches test is *excluded*. Train and
-val are filled in the order of a hash of the group, and a sample keeps its split from
-round to round unless that would leak.
+val are decided by a hash of the group alone, so samples that come later change nothing,
+and a sample keeps its split from round to round unless that would leak.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from visionloop.core.files import write_json
 from visionloop.core.progress import track
 from visionloop.core.tables import Table, read_table, write_table
 from visionloop.core.workspace import Workspace
-from visionloop.data.annotated import merge_annotations
+from visionloop.data.formats import coco
 from visionloop.data.near_duplicates import (
     ImageHash,
     find_near_duplicates,
@@ -178,7 +178,8 @@ def assign_splits(
     earlier : dict of sample id to split
         Of an earlier round; kept unless a group would cross.
     strata : dict of sample id to stratum
-        The class, where it is known: train and val get the same mix.
+        A class of the sample, where it is known: chance alone must not leave train or val
+        without it.
     """
     ids = list(samples["sample_id"])
     official = list(samples.get("official_split", [None] * len(ids)))
@@ -203,35 +204,48 @@ def _train_or_val(
     earlier: dict[str, str],
     strata: dict[str, str],
 ) -> dict[str, str]:
-    """Side of each free group: its earlier side (the majority's), else by hash in its stratum."""
+    """Side of each free group: its earlier side (the majority's), else by the group's hash."""
     members: dict[str, list[str]] = {}
     for one, group in zip(ids, groups, strict=True):
         if group not in tested:
             members.setdefault(group, []).append(one)
     side: dict[str, str] = {}
-    waiting: dict[str, list[str]] = {}
     for group, inside in members.items():
         votes = Counter(earlier[one] for one in inside if earlier.get(one) in ("train", "val"))
         if votes:
             side[group] = max(("train", "val"), key=lambda name: (votes[name], name == "train"))
         else:
-            known = Counter(strata[one] for one in inside if one in strata)
-            stratum = min(known, key=lambda name: (-known[name], name)) if known else ""
-            waiting.setdefault(stratum, []).append(group)
-    for stratum, free in waiting.items():
-        free.sort(key=lambda group: _hash_of(f"{seed}:{stratum}:{group}"))
-        wanted = params.val_fraction * sum(len(members[group]) for group in free)
-        taken = 0
-        for group in free:
-            size = len(members[group])
-            is_val = taken + size / 2 <= wanted
-            side[group] = "val" if is_val else "train"
-            taken += size if is_val else 0
+            side[group] = "val" if _draw(seed, group) < params.val_fraction else "train"
+    _fill_empty_sides(side, members, strata, seed, frozen={*earlier})
     return side
 
 
-def _hash_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _fill_empty_sides(
+    side: dict[str, str],
+    members: dict[str, list[str]],
+    strata: dict[str, str],
+    seed: int,
+    frozen: set[str],
+) -> None:
+    """A class that chance left out of train or val gives that side its next group."""
+    of_stratum: dict[str, list[str]] = {}
+    for group, inside in members.items():
+        for stratum in sorted({strata[one] for one in inside if one in strata}):
+            of_stratum.setdefault(stratum, []).append(group)
+    for _, found in sorted(of_stratum.items()):
+        sides = {side[group] for group in found}
+        movable = [group for group in found if not frozen & set(members[group])]
+        if len(found) < 2 or len(sides) == 2 or not movable:
+            continue
+        missing = "val" if sides == {"train"} else "train"
+        pick = min if missing == "val" else max
+        side[pick(movable, key=lambda group: _draw(seed, group))] = missing
+
+
+def _draw(seed: int, group: str) -> float:
+    """A number in [0, 1) that only seed and group decide."""
+    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def read_splits(workspace: Workspace) -> dict[str, str]:
@@ -244,11 +258,17 @@ def read_splits(workspace: Workspace) -> dict[str, str]:
 
 
 def _strata(workspace: Workspace) -> dict[str, str]:
-    """Class of each annotated sample (for boxes its rarest class would need counts: the first)."""
-    merged = merge_annotations(workspace)
+    """A class of each sample that experts annotated.
+
+    Label Studio's annotations are left out on purpose: splits must not depend on when
+    somebody annotated.
+    """
+    path = workspace.raw / "annotations.json"
+    rows = coco.load(path)[1] if path.exists() else []
     strata: dict[str, str] = {}
-    for row in sorted(merged.annotations, key=lambda row: row.class_name):
-        strata.setdefault(row.sample_id, row.class_name)
+    for row in sorted(rows, key=lambda row: row.class_name):
+        if row.class_name:
+            strata.setdefault(row.sample_id, row.class_name)
     return strata
 
 

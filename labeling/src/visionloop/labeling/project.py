@@ -21,6 +21,16 @@ https://jfly.uni-koeln.de/color/"""
 
 HOTKEYS = "123456789qwertyuiopasdfghjklzxcvbnm"
 
+HIDDEN = (
+    *("inner_id", "total_annotations", "cancelled_annotations", "total_predictions"),
+    *("annotations_results", "annotations_ids", "predictions_results", "file_upload"),
+    *("predictions_model_versions", "storage_filename", "created_at", "updated_at"),
+    *("updated_by", "avg_lead_time", "draft_exists", "comment_count"),
+    *("unresolved_comment_count", "last_comment_updated_at", "comment_authors"),
+    *("data.sample_id", "data.look", "data.rank", "data.findings"),
+)
+"""Columns that the tabs hide at first: one click shows them."""
+
 TABS = ("Next best", "Check drafts", "Second look", "Done")
 
 
@@ -143,7 +153,7 @@ def _ensure_tabs(client: StudioClient, project_id: int, params: LabelingParams) 
         view["data"].get("title"): view for view in client.get("/api/dm/views/", project=project_id)
     }
     for title, data in zip(TABS, _tab_contents(params), strict=True):
-        content = {"title": title, "type": "list", "target": "tasks", **data}
+        content = {"title": title, "type": "list", "target": "tasks", **_columns(), **data}
         if title not in present:
             client.post("/api/dm/views/", {"project": project_id, "data": content})
             continue
@@ -166,6 +176,11 @@ def _tab_contents(params: LabelingParams) -> list[dict[str, Any]]:
         {"filters": _all_of(second, is_open), "ordering": ["tasks:data.rank"]},
         {"filters": _all_of(is_done), "ordering": ["-tasks:completed_at"]},
     ]
+
+
+def _columns() -> dict[str, Any]:
+    hidden = [f"tasks:{name}" for name in HIDDEN]
+    return {"hiddenColumns": {"explore": hidden, "labeling": hidden}}
 
 
 def _all_of(*conditions: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from visionloop.core.files import write_text
 from visionloop.core.image_statistics import STATISTIC_NAMES
+from visionloop.core.privacy import set_quiet_environment
 from visionloop.monitoring.windows import (
     BOXES_PREFIX,
     PROBABILITY_PREFIX,
@@ -38,7 +39,8 @@ def write_evidently_report(path: Path, reference: Window, current: Window) -> Pa
     usable = [name for name in first.columns if _is_usable(first, second, name)]
     if not usable:
         return write_placeholder(path, "no column that both windows have varies")
-    # The import takes ten seconds: only here.
+    # The import takes ten seconds: only here. Its telemetry is off whoever calls this verb.
+    set_quiet_environment()
     from evidently import Report
     from evidently.presets import DataDriftPreset
 

@@ -172,7 +172,7 @@ def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
 def _reason(frame: Any, share: float, reference: str) -> str:
     parts = []
     if np.isfinite(share):
-        parts.append(f"farther from window {reference} than {share:.0%} of its own frames")
+        parts.append(f"farther from window {reference} than {100 * share:.0f} % of its own frames")
     if frame["predicted_class"]:
         parts.append(f"predicted {frame['predicted_class']} at {frame['confidence']:.2f}")
     elif frame["boxes"] == 0:

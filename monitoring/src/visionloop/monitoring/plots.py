@@ -87,7 +87,7 @@ def _fill_novelty(axis: Any, novelty: Novelty, reference: str, current: str) -> 
     _histogram(axis, "distance to the nearest reference frames", novelty.reference, novelty.current)
     limit = float(np.quantile(novelty.reference, 0.95))
     axis.axvline(limit, color="#8b949e", lw=1, ls="--")
-    axis.set_xlabel(f"{novelty.share_beyond():.0%} of {current} beyond 95 % of {reference}")
+    axis.set_xlabel(f"{100 * novelty.share_beyond():.0f} % of {current} beyond 95 % of {reference}")
 
 
 def _fill_class_mix(axis: Any, reference: Window, current: Window) -> None:

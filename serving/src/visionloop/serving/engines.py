@@ -75,7 +75,7 @@ def build_engine(
         Fields of :class:`EngineManifest`; ``built`` is False with a reason where
         TensorRT is not installed or refuses the model.
     """
-    from visionloop.serving.backends.tensorrt import find_tensorrt
+    from visionloop.serving.backends.tensorrt_backend import find_tensorrt
 
     library = find_tensorrt()
     if library is None:
@@ -149,7 +149,7 @@ def load_engine(
         If the folder was changed, belongs to another package, holds no engine, or was
         built with another TensorRT than the one installed here.
     """
-    from visionloop.serving.backends.tensorrt import find_tensorrt
+    from visionloop.serving.backends.tensorrt_backend import find_tensorrt
 
     keys = list(trusted_keys) if trusted_keys is not None else signing.trusted_keys()
     signing.verify_folder(folder, keys=keys, signature_name=ENGINE_SIGNATURE)

@@ -21,11 +21,12 @@ from visionloop.data.versions import load_version
 from visionloop.serving.images import read_image
 from visionloop.serving.manifest import Lineage, Manifest
 from visionloop.serving.package import ModelPackage, load_package, write_package
+from visionloop.serving.parity import Parity
 from visionloop.serving.signing import signing_key
 from visionloop.training.checkpoint import Checkpoint, CheckpointFacts, load_checkpoint
 from visionloop.training.families.table import Family, load_family
 from visionloop.training.params import TrainingParams
-from visionloop.training.parity import Parity, compare_package
+from visionloop.training.parity import compare_package, parity_problems
 
 __all__ = ["ExportReport", "candidate_package", "export"]
 
@@ -52,10 +53,10 @@ class ExportReport:
     def parity_summary(self) -> str:
         """One line for people."""
         found = self.parity
-        boxes = f", {found.matched} boxes matched, smallest IoU {found.minimum_iou:.4f}"
+        boxes = f", {found.boxes} boxes, smallest IoU {found.minimum_iou:.4f}"
         return (
-            f"{found.samples} images, largest difference {found.max_difference:.2g}"
-            f"{boxes if found.matched or found.unmatched else ''}"
+            f"{found.images} images, largest difference {found.max_difference:.2g}"
+            f"{boxes if found.boxes else ''}"
         )
 
 
@@ -88,12 +89,13 @@ def export(*, workspace: Workspace) -> ExportReport:
         manifest = _manifest(checkpoint.facts, family, params)
         with candidate_package(Path(folder) / "package", model, manifest) as candidate:
             say_step(f"comparing package and checkpoint on {len(images)} images")
-            parity = compare_package(network, candidate, images, limits)
-        _write_parity(workspace, parity, limits, candidate, checkpoint)
-        if not parity.is_passed:
+            parity = compare_package(network, candidate, images)
+        problems = parity_problems(parity, limits)
+        _write_parity(workspace, parity, problems, limits, candidate, checkpoint)
+        if problems:
             raise RefusedError(
                 f"package of {checkpoint.facts.name}",
-                parity.problems,
+                problems,
                 f"see {workspace.reports / 'export' / 'parity.json'}",
             )
         sha256 = write_package(workspace.package, model=model, manifest=manifest)
@@ -163,12 +165,19 @@ def _manifest(facts: CheckpointFacts, family: Family, params: TrainingParams) ->
 def _write_parity(
     workspace: Workspace,
     parity: Parity,
+    problems: list[str],
     limits: ParityTargets,
     candidate: ModelPackage,
     checkpoint: Checkpoint,
 ) -> None:
     content = {
-        **parity.as_json(),
+        "samples": parity.images,
+        "boxes": parity.boxes,
+        "max_difference": parity.max_difference,
+        "minimum_iou": parity.minimum_iou,
+        "agreement": parity.agreement,
+        "problems": problems,
+        "passed": not problems,
         "limits": {"max_difference": limits.max_difference, "minimum_iou": limits.minimum_iou},
         "backend": "onnxruntime",
         "package": candidate.sha256,

@@ -7,67 +7,26 @@ what is compared is the network in torch against the network in the package's ba
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visionloop.core.entities import Detections
-from visionloop.core.geometry import match_boxes
+from visionloop.core.entities import Prediction
 from visionloop.core.targets import ParityTargets
 from visionloop.serving.package import ModelPackage
-from visionloop.serving.postprocess import decode_yolo
+from visionloop.serving.parity import SEARCH_CONFIDENCE, Parity, compare_predictions
+from visionloop.serving.postprocess import decode_probabilities, decode_yolo
 from visionloop.serving.predictor import DEFAULT_CONFIDENCE, Predictor
 from visionloop.serving.preprocess import make_batch
 
-__all__ = ["Parity", "compare_embeddings", "compare_package"]
+__all__ = ["compare_embeddings", "compare_package", "parity_problems"]
 
 Images = Sequence[NDArray[np.uint8]]
 
 
-@dataclass(frozen=True)
-class Parity:
-    """How far the package is from the checkpoint.
-
-    Attributes
-    ----------
-    samples : int
-        Images compared.
-    max_difference : float
-        Largest difference of a probability, or of the confidence of two matched boxes.
-    minimum_iou : float
-        Smallest overlap of two matched boxes; 1 for classification.
-    matched, unmatched : int
-        Boxes that have a partner of the same class, and that have none. A box without
-        one counts only if its confidence is further from the threshold than
-        ``max_difference`` allows.
-    problems : tuple of str
-        What goes beyond the limits, empty if nothing does.
-    """
-
-    samples: int
-    max_difference: float
-    minimum_iou: float
-    matched: int
-    unmatched: int
-    problems: tuple[str, ...]
-
-    @property
-    def is_passed(self) -> bool:
-        """Whether everything is within the limits."""
-        return not self.problems
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON values, with the verdict."""
-        return {**asdict(self), "problems": list(self.problems), "passed": self.is_passed}
-
-
-def compare_package(
-    network: torch.nn.Module, package: ModelPackage, images: Images, limits: ParityTargets
-) -> Parity:
-    """Compare answers on images.
+def compare_package(network: torch.nn.Module, package: ModelPackage, images: Images) -> Parity:
+    """Compare answers on images: probabilities, or detections after suppression.
 
     Parameters
     ----------
@@ -76,99 +35,60 @@ def compare_package(
     package : ModelPackage
     images : sequence of uint8 arrays (H, W, 3), BGR
         At least one.
-    limits : ParityTargets
     """
-    predictions = Predictor(package).predict(images)
-    if package.manifest.vision_task == "classification":
-        theirs = np.stack([one.answer.probabilities for one in predictions])  # type: ignore[union-attr]
-        return _compare_probabilities(_answers(network, package, images), theirs, limits)
-    first = _detect(network, package, images)
-    second = [one.answer for one in predictions if isinstance(one.answer, Detections)]
-    return _compare_detections(first, second, package, limits)
+    theirs = Predictor(package).predict(images, minimum_confidence=SEARCH_CONFIDENCE)
+    thresholds = package.manifest.thresholds.values()
+    counts_from = min(thresholds, default=DEFAULT_CONFIDENCE)
+    return compare_predictions(_predict(network, package, images), theirs, counts_from=counts_from)
 
 
 def compare_embeddings(network: torch.nn.Module, package: ModelPackage, images: Images) -> float:
     """Largest difference of a feature, relative to the largest feature."""
     theirs = Predictor(package).embed(images)
-    ours = _answers(network, package, images)
+    ours = np.concatenate([_answer(network, package, image)[0] for image in images])
     return float(np.abs(ours - theirs).max() / max(float(np.abs(ours).max()), 1e-12))
 
 
-def _answers(
-    network: torch.nn.Module, package: ModelPackage, images: Images
-) -> NDArray[np.float32]:
-    """The first output of the network, one image at a time (images differ in size)."""
-    rows = []
+def parity_problems(parity: Parity, limits: ParityTargets) -> list[str]:
+    """What goes beyond the limits of ``targets.yaml``, empty if nothing does."""
+    problems = []
+    if not parity.max_difference <= limits.max_difference:
+        problems.append(
+            f"a probability or confidence differs by {parity.max_difference:.6f}, allowed are "
+            f"{limits.max_difference}"
+        )
+    if parity.minimum_iou < limits.minimum_iou:
+        problems.append(
+            f"a pair of boxes overlaps by {parity.minimum_iou:.4f}, wanted {limits.minimum_iou}"
+        )
+    if parity.agreement < 1:
+        problems.append(f"only {parity.agreement:.2%} of the answers agree")
+    return problems
+
+
+def _answer(
+    network: torch.nn.Module, package: ModelPackage, image: NDArray[np.uint8]
+) -> list[NDArray[np.float32]]:
+    """The network's outputs on one image, each with a batch axis of 1."""
+    batch, _ = make_batch([image], package.manifest.input)
     with torch.inference_mode():
-        for image in images:
-            batch, _ = make_batch([image], package.manifest.input)
-            outputs = network(torch.from_numpy(batch))
-            answer = outputs[0] if isinstance(outputs, tuple) else outputs
-            rows.append(answer.numpy())
-    return np.concatenate(rows)
+        outputs = network(torch.from_numpy(batch))
+    rows = outputs if isinstance(outputs, tuple) else (outputs,)
+    return [row.numpy() for row in rows]
 
 
-def _detect(network: torch.nn.Module, package: ModelPackage, images: Images) -> list[Detections]:
-    smallest = _smallest_confidences(package)
-    answers = _answers(network, package, images)
-    _, placements = make_batch(images, package.manifest.input)
-    max_iou = package.manifest.max_iou
-    return [
-        decode_yolo(answer, placement, minimum_confidence=smallest, max_iou=max_iou)
-        for answer, placement in zip(answers, placements, strict=True)
-    ]
-
-
-def _smallest_confidences(package: ModelPackage) -> NDArray[np.float32]:
+def _predict(network: torch.nn.Module, package: ModelPackage, images: Images) -> list[Prediction]:
     manifest = package.manifest
-    values = [manifest.thresholds.get(name, DEFAULT_CONFIDENCE) for name in manifest.classes]
-    return np.asarray(values, np.float32)
-
-
-def _compare_probabilities(
-    ours: NDArray[np.float32], theirs: NDArray[np.float32], limits: ParityTargets
-) -> Parity:
-    difference = float(np.abs(ours - theirs).max())
-    problems = []
-    if not difference <= limits.max_difference:
-        problems.append(
-            f"a probability differs by {difference:.6f}, allowed are {limits.max_difference}"
+    smallest = np.full(len(manifest.classes), SEARCH_CONFIDENCE, np.float32)
+    predictions = []
+    for image in images:
+        answer = _answer(network, package, image)[0]
+        if manifest.outputs.kind == "probabilities":
+            predictions.append(Prediction(decode_probabilities(answer)[0]))
+            continue
+        _, placements = make_batch([image], manifest.input)
+        boxes = decode_yolo(
+            answer[0], placements[0], minimum_confidence=smallest, max_iou=manifest.max_iou
         )
-    return Parity(len(ours), difference, 1.0, 0, 0, tuple(problems))
-
-
-def _compare_detections(
-    ours: list[Detections],
-    theirs: list[Detections],
-    package: ModelPackage,
-    limits: ParityTargets,
-) -> Parity:
-    smallest = _smallest_confidences(package)
-    differences, overlaps = [0.0], [1.0]
-    matched = unmatched = 0
-    for first, second in zip(ours, theirs, strict=True):
-        for class_id in range(len(smallest)):
-            a, b = first[first.class_id == class_id], second[second.class_id == class_id]
-            pairs = match_boxes(a.xyxy, b.xyxy)
-            matched += len(pairs)
-            for row, column, iou in pairs:
-                overlaps.append(iou)
-                differences.append(abs(float(a.confidence[row]) - float(b.confidence[column])))
-            alone = np.concatenate(
-                [
-                    np.delete(a.confidence, [row for row, _, _ in pairs]),
-                    np.delete(b.confidence, [column for _, column, _ in pairs]),
-                ]
-            )
-            unmatched += int((alone > smallest[class_id] + limits.max_difference).sum())
-    difference, overlap = max(differences), min(overlaps)
-    problems = []
-    if unmatched:
-        problems.append(f"{unmatched} boxes have no partner")
-    if overlap < limits.minimum_iou:
-        problems.append(f"a pair of boxes overlaps {overlap:.4f}, wanted {limits.minimum_iou}")
-    if difference > limits.max_difference:
-        problems.append(
-            f"a confidence differs by {difference:.4f}, allowed are {limits.max_difference}"
-        )
-    return Parity(len(ours), difference, overlap, matched, unmatched, tuple(problems))
+        predictions.append(Prediction(boxes))
+    return predictions

@@ -26,6 +26,9 @@ ANNOTATOR_ERRORS = 0.05
 FRAMES_BEFORE = 150
 """Frames of the old product that the line shows before it switches."""
 
+FRAMES_AFTER = 900
+"""Frames of the new product until the second release; what is left plays after it."""
+
 
 def start(demo: Demo) -> Result:
     """Label Studio starts in the background while the samples are prepared."""
@@ -109,7 +112,7 @@ def serve(demo: Demo) -> Result:
     dataset = open_workspace_dataset(demo.workspace)
     before, after = load_block(demo.workspace.params, "serving", ServingParams).edge.sources
     write_line(dataset, "production_1", demo.workspace.root / before.path, limit=FRAMES_BEFORE)
-    write_line(dataset, "production_2", demo.workspace.root / after.path)
+    write_line(dataset, "production_2", demo.workspace.root / after.path, limit=FRAMES_AFTER)
     report = run_agent(workspace=demo.workspace)
     return {
         "release": report.release,
@@ -153,12 +156,18 @@ def second_champion(demo: Demo) -> Result:
 
 
 def second_release(demo: Demo) -> Result:
-    """The new champion becomes the next release, and the agent takes it."""
+    """The new champion becomes the next release, and the agent goes on with it."""
+    from visionloop.data.datasets import open_workspace_dataset
+    from visionloop.data.line import write_line
     from visionloop.serving.edge.agent import run_agent
+    from visionloop.serving.params import ServingParams
 
     released = release(demo)
-    report = run_agent(workspace=demo.workspace, max_frames=20)
-    return {**released, "edge_release": report.release}
+    dataset = open_workspace_dataset(demo.workspace)
+    _, after = load_block(demo.workspace.params, "serving", ServingParams).edge.sources
+    write_line(dataset, "production_2", demo.workspace.root / after.path)
+    report = run_agent(workspace=demo.workspace)
+    return {**released, "edge_release": report.release, "frames": report.frames}
 
 
 def report(demo: Demo) -> Result:

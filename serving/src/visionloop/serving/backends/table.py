@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 __all__ = ["BACKENDS", "Backend"]
 
 BACKENDS = {
-    "onnxruntime": "visionloop.serving.backends.onnxruntime:OnnxRuntimeBackend",
-    "tensorrt": "visionloop.serving.backends.tensorrt:TensorRtBackend",
+    "onnxruntime": "visionloop.serving.backends.onnxruntime_backend:OnnxRuntimeBackend",
+    "tensorrt": "visionloop.serving.backends.tensorrt_backend:TensorRtBackend",
 }
 """Name to class; each is built with ``(model, subject=..., threads=...)``: the bytes of an
 ONNX model, or of an engine."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import LOGGER, SETTINGS
 
@@ -66,7 +67,7 @@ def train_yolo(job: TrainingJob, *, start: Any) -> tuple[Path, dict[str, float]]
 
 
 def _run(job: TrainingJob, data: dict[str, Any], scratch: Path, start: Any) -> None:
-    level = LOGGER.level
+    level, threads = LOGGER.level, torch.get_num_threads()
     LOGGER.setLevel(logging.ERROR)  # also silences its progress bars
     # In memory only: the person's own settings file stays as it is.
     dict.update(SETTINGS, dict.fromkeys(INTEGRATIONS, False))
@@ -76,10 +77,12 @@ def _run(job: TrainingJob, data: dict[str, Any], scratch: Path, start: Any) -> N
             trainer.model = trainer.get_model(
                 cfg=job.weights.row.architecture, weights=start, verbose=False
             )
+        torch.set_num_threads(threads)  # Ultralytics leaves a core idle, on two half of them
         watcher = _Watcher(job)
         trainer.callbacks = defaultdict(list, watcher.callbacks())  # ours and no others
         trainer.train()
     finally:
+        torch.set_num_threads(threads)
         LOGGER.setLevel(level)
 
 

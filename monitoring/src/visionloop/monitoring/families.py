@@ -233,4 +233,4 @@ def _column_test(name: str, reference: Window, current: Window, params: DriftPar
 def _too_few(first: int, second: int, needed: int, what: str) -> str:
     if min(first, second) >= needed:
         return ""
-    return f"insufficient data: {first} and {second} {what}, {needed} are needed"
+    return f"{first} and {second} {what}, {needed} are needed"

@@ -91,9 +91,9 @@ def test_the_same_window_twice_is_steady(drifted) -> None:
     report = drift(workspace=drifted, reference="current", current="current")
     assert report.verdict == "steady"
     found = feedback(workspace=drifted)
-    assert found.count == 0
+    assert found.requests == 0
     assert "steady" in found.sentence
-    assert len(read_table(found.requests, REQUESTS)) == 0
+    assert len(read_table(found.path, REQUESTS)) == 0
 
 
 def test_unknown_window_names_those_that_exist(drifted) -> None:
@@ -117,8 +117,8 @@ def test_feedback_asks_for_kept_frames_that_nobody_annotated(drifted) -> None:
     path = drifted.root / "data" / "requests.parquet"
     write_table(path, REQUESTS, pandas.DataFrame([others, ours]))
     report = feedback(workspace=drifted)
-    requests = read_table(report.requests, REQUESTS)
-    assert report.count == 58
+    requests = read_table(report.path, REQUESTS)
+    assert report.requests == 58
     assert "1 annotated already, 1 without a kept picture" in report.sentence
     assert set(requests["requested_by"]) == {"feedback", "verdict"}
     asked = requests[requests["requested_by"] == "feedback"]

@@ -70,4 +70,4 @@ def feedback(workspace: WorkspaceOption = None) -> None:
 
     report = run(workspace=find_workspace(workspace))
     print(report.sentence)
-    say_done("requests", report.requests, "visionloop label select" if report.count else "")
+    say_done("requests", report.path, "visionloop label select" if report.requests else "")

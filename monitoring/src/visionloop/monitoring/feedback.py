@@ -39,16 +39,16 @@ class FeedbackReport:
 
     Attributes
     ----------
-    count : int
-        Number of requests; 0 where there was no drift.
+    requests : int
+        How many samples are asked for; 0 where there was no drift.
     sentence : str
-    requests : Path
+    path : Path
         ``data/requests.parquet``.
     """
 
-    count: int
+    requests: int
     sentence: str
-    requests: Path
+    path: Path
 
 
 def feedback(*, workspace: Workspace) -> FeedbackReport:

@@ -20,9 +20,11 @@ from visionloop.core.workspace import Workspace
 from visionloop.evaluation.gate_report import GATE_NAME, GateReport
 from visionloop.evaluation.measurements import (
     Evaluation,
+    ExportParity,
     Part,
     Robustness,
     load_evaluation,
+    load_parity,
     load_robustness,
 )
 from visionloop.evaluation.pages import (
@@ -144,12 +146,12 @@ def _gate_of(workspace: Workspace, package: ModelPackage) -> GateReport | None:
     return report if report.package_sha256 == package.sha256 else None
 
 
-def _parity_of(workspace: Workspace, package: ModelPackage) -> dict[str, Any] | None:
-    path = workspace.reports / "export" / "parity.json"
-    if not path.is_file():
+def _parity_of(workspace: Workspace, package: ModelPackage) -> ExportParity | None:
+    try:
+        parity = load_parity(workspace.reports / "export")
+    except DataError:
         return None
-    parity: dict[str, Any] = read_json(path)
-    return parity if parity.get("package") == package.sha256 else None
+    return parity if parity.package == package.sha256 else None
 
 
 def _dataset_of(workspace: Workspace, evaluation: Evaluation) -> dict[str, Any]:

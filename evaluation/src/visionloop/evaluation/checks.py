@@ -13,7 +13,13 @@ from visionloop.core.targets import (
     WorstCaseTargets,
 )
 from visionloop.evaluation.gate_report import Check
-from visionloop.evaluation.measurements import Estimate, Evaluation, Part, Robustness
+from visionloop.evaluation.measurements import (
+    Estimate,
+    Evaluation,
+    ExportParity,
+    Part,
+    Robustness,
+)
 
 __all__ = [
     "check_data",
@@ -95,25 +101,27 @@ def check_worst_case(
 
 
 def check_parity(
-    parity: dict[str, Any] | None, limits: ParityTargets, why_missing: str
+    parity: ExportParity | None, limits: ParityTargets, why_missing: str
 ) -> list[Check]:
     """The package against the checkpoint it was exported from (``parity.json``)."""
     if parity is None:
         return [_missing("export parity", limits.max_difference, why_missing, "at most")]
-    difference, overlap = float(parity["max_difference"]), float(parity["minimum_iou"])
-    unmatched = int(parity.get("unmatched", 0))
-    problems = list(parity.get("problems", []))
-    is_within = difference <= limits.max_difference and overlap >= limits.minimum_iou
-    says_passed = bool(parity.get("passed", True)) and not unmatched
-    why = f"largest difference {difference:.2g} on {parity['samples']} real images"
-    if overlap < 1:
-        why += f", smallest overlap {overlap:.3f}"
+    is_kept = (
+        parity.max_difference <= limits.max_difference
+        and parity.minimum_iou >= limits.minimum_iou
+        and parity.agreement >= 1
+    )
+    why = f"largest difference {parity.max_difference:.2g} on {parity.samples} real images"
+    if parity.boxes:
+        why += f", {parity.boxes} boxes, smallest overlap {parity.minimum_iou:.3f}"
+    if parity.agreement < 1:
+        why += f", only {100 * parity.agreement:.1f} % of the answers agree"
     return [
         Check(
             name="export parity",
-            verdict="pass" if is_within and says_passed else "refuse",
-            why="; ".join([why, *problems]),
-            value=difference,
+            verdict="pass" if is_kept else "refuse",
+            why=why,
+            value=parity.max_difference,
             limit=limits.max_difference,
             direction="at most",
         )

@@ -6,7 +6,6 @@ import datetime
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,8 +17,10 @@ from visionloop.evaluation import checks
 from visionloop.evaluation.gate_report import GATE_NAME, GATE_SIGNATURE, Check, GateReport
 from visionloop.evaluation.measurements import (
     Evaluation,
+    ExportParity,
     Robustness,
     load_evaluation,
+    load_parity,
     load_robustness,
 )
 from visionloop.evaluation.params import load_params
@@ -163,13 +164,13 @@ def _robustness_of(workspace: Workspace, evaluation: Evaluation) -> tuple[Robust
     return measured, ""
 
 
-def _parity_of(workspace: Workspace, package: ModelPackage) -> tuple[dict[str, Any] | None, str]:
-    path = workspace.reports / "export" / "parity.json"
-    if not path.is_file():
-        return None, "parity with the checkpoint was not measured (visionloop train export)"
-    parity = read_json(path)
-    if parity.get("package") != package.sha256:
-        return None, f"parity was measured of package {str(parity.get('package'))[:12]}"
+def _parity_of(workspace: Workspace, package: ModelPackage) -> tuple[ExportParity | None, str]:
+    try:
+        parity = load_parity(workspace.reports / "export")
+    except DataError as error:
+        return None, f"parity with the checkpoint is not known: {error.problems[0]}"
+    if parity.package != package.sha256:
+        return None, f"parity was measured of package {parity.package[:12]}"
     return parity, ""
 
 

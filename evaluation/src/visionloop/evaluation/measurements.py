@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from visionloop.core.config import StrictModel, VisionTask
 from visionloop.core.errors import DataError
@@ -18,18 +18,21 @@ __all__ = [
     "DataLineage",
     "Estimate",
     "Evaluation",
+    "ExportParity",
     "Latency",
     "Part",
     "Robustness",
     "SlicePart",
     "load_evaluation",
+    "load_parity",
     "load_robustness",
     "save_measurements",
 ]
 
-Model = TypeVar("Model", bound=StrictModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 EVALUATION_NAME = "evaluation.json"
+PARITY_NAME = "parity.json"
 ROBUSTNESS_NAME = "robustness.json"
 
 
@@ -127,6 +130,19 @@ class Evaluation(StrictModel):
     )
 
 
+class ExportParity(BaseModel):
+    """What the gate reads of ``parity.json``, which the export writes; the rest is passed over."""
+
+    model_config = ConfigDict(frozen=True)
+
+    package: str
+    samples: int
+    max_difference: float
+    minimum_iou: float
+    agreement: float = Field(description="share of answers that agree: classes, or boxes")
+    boxes: int = 0
+
+
 class ConditionResult(StrictModel):
     """The metric under one condition at one severity."""
 
@@ -174,6 +190,11 @@ def load_evaluation(folder: Path) -> Evaluation:
 def load_robustness(folder: Path) -> Robustness:
     """Read ``robustness.json``; errors as in :func:`load_evaluation`."""
     return _load(folder / ROBUSTNESS_NAME, Robustness, "visionloop evaluate robustness")
+
+
+def load_parity(folder: Path) -> ExportParity:
+    """Read ``parity.json``; errors as in :func:`load_evaluation`."""
+    return _load(folder / PARITY_NAME, ExportParity, "visionloop train export")
 
 
 def _load(path: Path, model: type[Model], command: str) -> Model:

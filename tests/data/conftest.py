@@ -87,3 +87,88 @@ def make():
         set_params = staticmethod(set_params)
 
     return Makers
+
+
+@pytest.fixture
+def write_backbone(key_pair, tmp_path):
+    """Write a signed backbone package: ``write_backbone(folder, gain)``; its embedding is the
+    mean colour times ``gain``."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from visionloop.serving.manifest import ImageInput, Manifest, ModelOutputs
+    from visionloop.serving.package import write_package
+
+    def write(folder: Path, gain: float) -> str:
+        graph = helper.make_graph(
+            [
+                helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+                helper.make_node("Flatten", ["pooled"], ["flat"]),
+                helper.make_node("Mul", ["flat", "gain"], ["embedding"]),
+            ],
+            "mean colour",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 16, 16])],
+            [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 3])],
+            [numpy_helper.from_array(np.float32(gain).reshape(1), "gain")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        path = tmp_path / "backbone.onnx"
+        onnx.save(model, path)
+        manifest = Manifest(
+            name="backbone",
+            vision_task="embedding",
+            input=ImageInput(width=16, height=16),
+            outputs=ModelOutputs(answer="embedding", kind="embedding"),
+        )
+        return write_package(folder, model=path, manifest=manifest, signing_key=key_pair[0])
+
+    return write
+
+
+@pytest.fixture
+def write_detector(key_pair, tmp_path):
+    """Write a signed detector package that always answers the same boxes.
+
+    ``write_detector(folder, boxes, classes, fingerprint)``; boxes are (centre x, centre y,
+    width, height, class id, confidence) in pixels of 64 x 64.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from visionloop.serving.manifest import ImageInput, Lineage, Manifest, ModelOutputs
+    from visionloop.serving.package import write_package
+
+    def write(folder: Path, boxes, classes, fingerprint: str) -> str:
+        answer = np.zeros((1, 4 + len(classes), len(boxes)), np.float32)
+        for number, (*place, class_id, confidence) in enumerate(boxes):
+            answer[0, :4, number] = place
+            answer[0, 4 + class_id, number] = confidence
+        graph = helper.make_graph(
+            [
+                helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=0),
+                helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+                helper.make_node("Add", ["constant", "nothing"], ["answer"]),
+            ],
+            "constant boxes",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 64, 64])],
+            [helper.make_tensor_value_info("answer", TensorProto.FLOAT, list(answer.shape))],
+            [
+                numpy_helper.from_array(answer, "constant"),
+                numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
+                numpy_helper.from_array(np.array([0, 1, 2, 3], np.int64), "axes"),
+            ],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        path = tmp_path / "detector.onnx"
+        onnx.save(model, path)
+        manifest = Manifest(
+            name="detector",
+            vision_task="detection",
+            classes=list(classes),
+            input=ImageInput(width=64, height=64),
+            outputs=ModelOutputs(answer="answer", kind="yolo"),
+            lineage=Lineage(dataset_fingerprint=fingerprint),
+        )
+        return write_package(folder, model=path, manifest=manifest, signing_key=key_pair[0])
+
+    return write

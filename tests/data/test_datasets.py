@@ -117,7 +117,9 @@ def test_boards_of_the_mirror(mirror, monkeypatch):
         "production_2": 161,
     }
     official = {name for name, test in dataset._boards.names().items() if test}
-    assert all(dataset._phase_of[name] == "acceptance" for name in official & set(dataset._phase_of))
+    assert all(
+        dataset._phase_of[name] == "acceptance" for name in official & set(dataset._phase_of)
+    )
     assert {row.attributes["layout"] for row in by_phase["commissioning"]} == {"open"}
     assert {row.attributes["layout"] for row in by_phase["production_2"]} == {"dense"}
     assert {row.attributes["layout"] for row in by_phase["acceptance"]} == {"open", "dense"}

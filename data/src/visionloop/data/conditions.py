@@ -96,13 +96,13 @@ def darken(image: Image, severity: int, generator: Generator) -> Image:
 
 def blur_by_motion(image: Image, severity: int, generator: Generator) -> Image:
     """Vibration: the image moves along a straight line during the exposure."""
-    length = max(3, round(MOTION[severity - 1] * min(image.shape[:2])))
+    length = max(1.5, MOTION[severity - 1] * min(image.shape[:2]))
     angle = generator.uniform(0, np.pi)
-    reach = (length - 1) / 2
+    reach = length / 2
     size = 2 * int(np.ceil(reach)) + 3
     kernel = np.zeros((size, size), np.float32)
     middle = size // 2
-    for step in np.linspace(-reach, reach, 4 * length):
+    for step in np.linspace(-reach, reach, 8 + int(4 * length)):
         x, y = middle + step * np.cos(angle), middle + step * np.sin(angle)
         left, top = int(np.floor(x)), int(np.floor(y))
         right, down = x - left, y - top

@@ -25,9 +25,10 @@ from visionloop.data.phases import PHASES, cap_phases, check_phases, fill_phases
 __all__ = ["ElpvDataset"]
 
 PACKAGE = "elpv-dataset"
-BLOCK = 12
-"""Neighbours in the data set are cells of one solar module (6 x 10 or 6 x 12 cells): whole
-blocks of this many go to one phase, so that near-duplicates stay together."""
+BLOCK = 6
+"""Neighbours in the data set are cells of one solar module (6 x 10 or 6 x 12 cells): whole rows
+go to one phase, so that near-duplicates stay together. What still crosses is left out by
+``split``."""
 
 SIZES: dict[str, list[tuple[str, int | None]]] = {
     "mono": [("acceptance", 320), ("commissioning", 500), ("production_1", None)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def load_embeddings(folder: Path) -> Embeddings:
     try:
         with np.load(folder / "embeddings.npz", allow_pickle=False) as stored:
             ids, vectors = [str(one) for one in stored["ids"]], stored["vectors"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             str(folder / "embeddings.npz"), f"cannot be read: {error}", "delete it and embed again"
         ) from None

@@ -100,7 +100,7 @@ def _requests(workspace: Workspace) -> dict[str, str]:
     path = workspace.root / "data" / "requests.parquet"
     if not path.exists():
         return {}
-    frame = read_table(path, REQUESTS).sort_values("priority", kind="stable")
+    frame = read_table(path, REQUESTS).sort_values("priority", ascending=False, kind="stable")
     return dict(zip(frame["sample_id"], frame["reason"], strict=True))
 
 

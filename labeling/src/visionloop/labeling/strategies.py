@@ -14,6 +14,7 @@ __all__ = [
     "NEEDS_PROBABILITIES",
     "STRATEGIES",
     "select_clustered",
+    "select_informative",
     "select_random",
     "select_uncertain",
 ]
@@ -22,7 +23,8 @@ STRATEGIES = {
     "random": "visionloop.labeling.strategies:select_random",
     "clustered": "visionloop.labeling.strategies:select_clustered",
     "uncertain": "visionloop.labeling.strategies:select_uncertain",
-    "recommended": "visionloop.labeling.strategies:select_clustered",
+    "informative": "visionloop.labeling.strategies:select_informative",
+    "recommended": "visionloop.labeling.strategies:select_informative",
 }
 
 NEEDS_PROBABILITIES = frozenset({"uncertain"})
@@ -30,6 +32,9 @@ NEEDS_PROBABILITIES = frozenset({"uncertain"})
 
 NEIGHBOURS = 20
 """Typicality looks at so many neighbours of the same cluster (the paper's K)."""
+
+EXPERIMENT_NOISE = 1.0
+"""Noise of one annotation in units of the pool's mean squared vector; 0.3 to 3 do equally well."""
 
 Vectors = NDArray[np.float32]
 
@@ -119,6 +124,66 @@ def select_uncertain(
     # Ties are broken by chance, not by the order of file names.
     noise = np.random.default_rng(seed).random(len(margin))
     return np.asarray(np.lexsort((noise, margin))[:budget], np.int64)
+
+
+def select_informative(
+    vectors: Vectors,
+    probabilities: NDArray[np.float32] | None,
+    budget: int,
+    seed: int,
+    *,
+    annotated: Vectors | None = None,
+) -> NDArray[np.int64]:
+    """The samples that make a linear model on the embeddings surest about the whole pool.
+
+    Sequential transductive experimental design, Yu, Bi, Tresp, ICML 2006: each step takes
+    the sample whose annotation lowers the summed variance of ridge regression over the
+    pool most, given what is annotated already. It asks no model, so it also works where
+    the model is wrong about everything, as after a change of product. Parameters and
+    result as in :func:`select_random`; O(N D + D^2) a step. It prefers rare kinds, so
+    classes must be balanced over the whole train split, not within the selected samples.
+    """
+    if not len(vectors):
+        return np.zeros(0, np.int64)
+    order = np.random.default_rng(seed).permutation(len(vectors))  # identical vectors tie
+    pool, known = _scale_for_design(vectors[order], annotated)
+    gram = pool.T @ pool
+    inverse = np.linalg.inv(known.T @ known + EXPERIMENT_NOISE * np.eye(pool.shape[1]))
+    spread = pool @ inverse
+    gain = np.einsum("nd,nd->n", spread @ gram, spread)
+    variance = np.einsum("nd,nd->n", spread, pool)
+    is_open = np.ones(len(pool), bool)
+    chosen = []
+    for _ in range(min(budget, len(pool))):
+        best = int(np.where(is_open, gain / (1 + variance), -np.inf).argmax())
+        is_open[best] = False
+        chosen.append(best)
+        column = inverse @ pool[best]
+        towards = gram @ column
+        scale = 1 + pool[best] @ column
+        near, shared = pool @ column, pool @ (inverse @ towards)
+        gain += near**2 * (column @ towards) / scale**2 - 2 * near * shared / scale
+        variance -= near**2 / scale
+        inverse -= np.outer(column, column) / scale
+    return np.asarray(order[chosen], np.int64)
+
+
+def _scale_for_design(
+    vectors: Vectors, annotated: Vectors | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pool and annotated vectors, centred on the pool, its mean squared length 1.
+
+    Half-way standardised: a feature is divided by the root of its deviation, which keeps
+    strong features stronger without letting them decide alone.
+    """
+    deviation = vectors.std(axis=0, dtype=np.float64)
+    divisor = np.sqrt(np.where(deviation < 1e-6, 1, deviation))
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    pool = (vectors - mean) / divisor
+    length = np.sqrt(np.mean(np.sum(pool**2, axis=1)))
+    divisor = divisor * max(float(length), 1e-12)
+    known = np.zeros((0, vectors.shape[1])) if annotated is None else annotated
+    return (vectors - mean) / divisor, (known - mean) / divisor
 
 
 def _most_typical(unit: Vectors, members: NDArray[np.int64]) -> int:

@@ -17,7 +17,7 @@ from visionloop.data.annotated import merge_annotations
 from visionloop.data.check_page import write_page
 from visionloop.data.findings import Finding
 from visionloop.data.near_duplicates import find_near_duplicates
-from visionloop.data.params import load_params
+from visionloop.data.params import CheckParams, load_params
 from visionloop.data.raw import read_samples
 from visionloop.data.splits import read_splits
 
@@ -91,7 +91,7 @@ def _judge(
     samples: pandas.DataFrame,
     annotated: int,
     class_counts: dict[str, int],
-    limits: kinds.CheckParams,
+    limits: CheckParams,
 ) -> CheckReport:
     found.sort(key=lambda row: (not row.is_breach, -row.severity, row.kind, row.sample_id))
     by_kind = Counter(row.kind for row in found)

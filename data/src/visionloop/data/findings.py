@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEANING",
-    "CheckParams",
     "Finding",
     "count_classes",
     "find_box_faults",

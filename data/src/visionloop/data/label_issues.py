@@ -26,7 +26,7 @@ from visionloop.data.splits import SPLITS
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["LabelIssueReport", "find", "rank_label_issues"]
+__all__ = ["LabelIssueReport", "find"]
 
 TRAINING = ("train", "val")
 """Test is left out: what the model is judged by is not used to change what it learns from."""

@@ -11,10 +11,11 @@ from visionloop.core.entities import Annotation, Detections
 from visionloop.core.errors import DataError
 from visionloop.core.tables import FINDINGS, PREDICTIONS, read_table, write_table
 from visionloop.data.box_issues import compare_boxes, object_lab_quality
+from visionloop.data.class_issues import rank_label_issues
 from visionloop.data.embeddings import Embeddings, save_embeddings
 from visionloop.data.formats import coco
 from visionloop.data.freeze import freeze
-from visionloop.data.label_issues import find, rank_label_issues
+from visionloop.data.label_issues import find
 from visionloop.data.splits import split
 
 CLASSES = ["functional", "defective"]

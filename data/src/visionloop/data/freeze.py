@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionloop.core.errors import DataError
@@ -69,17 +70,7 @@ def freeze(*, workspace: Workspace, replace: bool = False) -> FreezeReport:
     classes = tuple(project.classes)
     folder = workspace.version(data.version)
     fingerprint = fingerprint_of(project.vision_task, classes, samples, annotations)
-    unchanged = False
-    if (folder / "manifest.json").exists():
-        there = read_json(folder / "manifest.json")["fingerprint"]
-        unchanged = there == fingerprint
-        if not unchanged and not replace:
-            raise DataError(
-                f"dataset version {data.version}",
-                f"is frozen with other content ({there[:12]}, now {fingerprint[:12]})",
-                "choose a new name in data.version, or freeze with --replace",
-            )
-    parent = _parent(workspace, data.version)
+    unchanged = _is_there(folder, fingerprint, replace)
     if not unchanged:
         save_version(
             folder,
@@ -87,7 +78,7 @@ def freeze(*, workspace: Workspace, replace: bool = False) -> FreezeReport:
             classes=classes,
             samples=samples,
             annotations=annotations,
-            parent=parent,
+            parent=_parent(workspace, data.version),
             notes={"dataset": data.dataset, "second_look": merged.replaced},
         )
     manifest = read_json(folder / "manifest.json")
@@ -100,6 +91,20 @@ def freeze(*, workspace: Workspace, replace: bool = False) -> FreezeReport:
         splits=manifest["splits"],
         unchanged=unchanged,
     )
+
+
+def _is_there(folder: Path, fingerprint: str, replace: bool) -> bool:
+    """Whether this very content is frozen already; other content of that name is refused."""
+    if not (folder / "manifest.json").exists():
+        return False
+    there = str(read_json(folder / "manifest.json")["fingerprint"])
+    if there != fingerprint and not replace:
+        raise DataError(
+            f"dataset version {folder.name}",
+            f"is frozen with other content ({there[:12]}, now {fingerprint[:12]})",
+            "choose a new name in data.version, or freeze with --replace",
+        )
+    return there == fingerprint
 
 
 def _annotated_samples(workspace: Workspace, annotations: list[Annotation]) -> pandas.DataFrame:

@@ -117,10 +117,8 @@ def save_version(
         ``data/versions/<name>``.
     samples : DataFrame
         With ``group`` and ``split``; every row must be annotated.
-    parent : str
-        Fingerprint of the version it grew from.
-    notes : dict
-        Further facts for the manifest.
+    parent, notes
+        Fingerprint of the version it grew from; further facts for the manifest.
 
     Raises
     ------

@@ -76,6 +76,17 @@ class AnsweredSamples:
         boxes = [answer for answer in self.answers if isinstance(answer, Detections)]
         return DetectionMetrics(self.truths, boxes, self.classes, self.thresholds)
 
+    def take(self, rows: NDArray[np.int64]) -> AnsweredSamples:
+        """The same for some of the samples."""
+        return AnsweredSamples(
+            self.samples.iloc[rows].reset_index(drop=True),
+            [self.truths[row] for row in rows],
+            [self.answers[row] for row in rows],  # type: ignore[arg-type]
+            self.vision_task,
+            self.classes,
+            self.thresholds,
+        )
+
     def groups(self) -> list[str]:
         """The group of each sample."""
         return [str(group) for group in self.samples["group"]]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visionloop.core.files import replace_folder, write_json
 from visionloop.core.workspace import Workspace
@@ -82,15 +83,15 @@ def evaluate(*, workspace: Workspace) -> EvaluateReport:
         list(inputs.version.classes),
         inputs.package.manifest.thresholds,
     )
-    metrics = answered.metrics()
     latency = _summarise_latency(milliseconds, wanted.threads, predictor.backend_name)
-    evaluation = _measure(workspace, inputs, answered, metrics, latency)
+    shown = answered.take(_shown_rows(inputs, answered))
+    evaluation = _measure(workspace, inputs, answered, shown.metrics(), latency)
     folder = workspace.reports / "evaluation"
     with replace_folder(folder) as staging:
         save_answers(staging, answered, predictions, inputs.package.sha256)
         save_measurements(staging, evaluation)
         write_json(staging / "metrics.json", flat_numbers(evaluation))
-        _draw(staging, inputs, answered, metrics, evaluation)
+        _draw(staging, inputs, shown, evaluation)
         pages.render_page(
             staging / "index.html",
             "evaluation.html.j2",
@@ -125,23 +126,31 @@ def _values(part: Part) -> dict[str, Any]:
     return values
 
 
+def _shown_rows(inputs: EvaluationInputs, answered: AnsweredSamples) -> NDArray[np.int64]:
+    """What confusions, curves and gallery show: the guarded samples, or all if none is."""
+    mix = inputs.package.manifest.train_mix
+    rows = guarded_rows(answered.samples, inputs.targets.quality.slices, mix)
+    return rows if len(rows) else np.arange(len(answered.samples))
+
+
 def _measure(
     workspace: Workspace,
     inputs: EvaluationInputs,
     answered: AnsweredSamples,
-    metrics: Metrics,
+    shown: Metrics,
     latency: Latency,
 ) -> Evaluation:
+    metrics = answered.metrics()
     targets = inputs.targets.quality
     train_mix = inputs.package.manifest.train_mix
     columns = inputs.params.evaluate.slice_columns
     slices = find_slices(answered.samples, columns, targets.slices, train_mix)
     guarded = guarded_rows(answered.samples, targets.slices, train_mix)
     groups, intervals, seed = answered.groups(), inputs.params.intervals, inputs.project.seed
-    if isinstance(metrics, ClassificationMetrics):
-        confusion = confusion_of_classes(metrics)
+    if isinstance(shown, ClassificationMetrics):
+        confusion = confusion_of_classes(shown)
     else:
-        confusion = confusion_of_boxes(metrics)
+        confusion = confusion_of_boxes(shown)
     return Evaluation(
         vision_task=inputs.targets.vision_task,
         metric=targets.metric,
@@ -176,11 +185,7 @@ def _summarise_latency(milliseconds: list[float], threads: int, backend: str) ->
 
 
 def _draw(
-    folder: Path,
-    inputs: EvaluationInputs,
-    answered: AnsweredSamples,
-    metrics: Metrics,
-    evaluation: Evaluation,
+    folder: Path, inputs: EvaluationInputs, shown: AnsweredSamples, evaluation: Evaluation
 ) -> None:
     from visionloop.evaluation import gallery, plots
 
@@ -190,11 +195,11 @@ def _draw(
     plots.draw_confusion(
         folder / "confusion.png", np.array(evaluation.confusion), evaluation.classes
     )
-    plots.draw_curves(folder / "curves.png", metrics)
+    plots.draw_curves(folder / "curves.png", shown.metrics())
     plots.draw_slices(folder / "slices.png", evaluation, minima)
     gallery.draw_gallery(
         folder / "worst.png",
-        answered,
+        shown,
         inputs.version.images,
         count=inputs.params.evaluate.worst_images,
     )

@@ -125,8 +125,8 @@ class Evaluation(StrictModel):
     slices: dict[str, SlicePart]
     latency: Latency
     confusion: list[list[int]] = Field(
-        description="true class by row, answer by column; for boxes the last row and column "
-        "are the background"
+        description="of the guarded samples, true class by row, answer by column; for boxes "
+        "the last row and column are the background"
     )
 
 

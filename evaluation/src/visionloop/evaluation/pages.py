@@ -69,9 +69,11 @@ def metric_rows(part: Part) -> list[tuple[str, Any]]:
 
 
 def _number(value: float | None) -> str:
-    """Three digits after the point below 10, one above."""
+    """Three digits after the point below 10, one above; what would vanish as a power."""
     if value is None:
         return "–"
+    if 0 < abs(value) < 0.0005:
+        return f"{value:.0e}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 

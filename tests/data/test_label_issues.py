@@ -10,7 +10,7 @@ import pytest
 from visionloop.core.entities import Annotation, Detections
 from visionloop.core.errors import DataError
 from visionloop.core.tables import FINDINGS, PREDICTIONS, read_table, write_table
-from visionloop.data.box_issues import compare_boxes, object_lab_quality
+from visionloop.data.box_issues import compare_boxes, measure_recall, object_lab_quality
 from visionloop.data.class_issues import rank_label_issues
 from visionloop.data.embeddings import Embeddings, save_embeddings
 from visionloop.data.formats import coco
@@ -126,7 +126,9 @@ def test_four_kinds_of_wrong_boxes_are_told_apart():
         (100, 100, 120, 121, 0, 0.95),  # swapped
         (200, 200, 220, 220, 1, 0.7),  # missing; nothing at 150: spurious
     )
-    found = {row["kind"]: row for row in compare_boxes(said, class_ids, model, BOXES)}
+    found = {
+        row["kind"]: row for row in compare_boxes(said, class_ids, model, BOXES, np.full(2, 0.9))
+    }
     assert set(found) == {"shifted", "swapped", "missing", "spurious"}
     assert found["missing"]["xyxy"] == [200, 200, 220, 220]
     assert found["missing"]["suggestion"] == "short"
@@ -137,8 +139,9 @@ def test_four_kinds_of_wrong_boxes_are_told_apart():
 
 def test_images_without_boxes_on_either_side():
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-    assert compare_boxes(*nothing, Detections.empty(), BOXES) == []
-    (row,) = compare_boxes(*nothing, answer((1, 1, 9, 9, 0, 0.5)), BOXES)
+    sees = np.full(2, 0.9)
+    assert compare_boxes(*nothing, Detections.empty(), BOXES, sees) == []
+    (row,) = compare_boxes(*nothing, answer((1, 1, 9, 9, 0, 0.5)), BOXES, sees)
     assert row["kind"] == "missing"
     quality = object_lab_quality(
         [nothing, (np.array([[1, 1, 9, 9]], np.float32), np.zeros(1, np.int64)), nothing],
@@ -146,6 +149,22 @@ def test_images_without_boxes_on_either_side():
         2,
     )
     assert quality.shape == (3,) and np.isfinite(quality).all()
+
+
+def test_a_model_that_misses_much_is_a_weak_witness():
+    said = np.array([[10, 10, 30, 30]], np.float32), np.zeros(1, np.int64)
+    model = answer((200, 200, 220, 220, 1, 0.3))
+    severities = [
+        next(
+            row["severity"]
+            for row in compare_boxes(*said, model, BOXES, np.full(2, recall))
+            if row["kind"] == "spurious"
+        )
+        for recall in (0.4, 0.7, 0.99)
+    ]
+    assert severities == sorted(severities) and severities[0] < 0.1 and severities[2] > 0.8
+    recall = measure_recall([said] * 8, [answer((11, 11, 30, 30, 1, 0.9))] * 6 + [model] * 2, 2)
+    assert recall == pytest.approx([7 / 10, 1 / 2])
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from visionloop.data.raw import read_samples
 if TYPE_CHECKING:
     from visionloop.serving.package import ModelPackage
 
-__all__ = ["compare_boxes", "find_box_issues", "object_lab_quality"]
+__all__ = ["compare_boxes", "find_box_issues", "measure_recall", "object_lab_quality"]
 
 LOWEST_CONFIDENCE = 0.05
 """Answers below it say nothing."""
@@ -34,6 +34,8 @@ SAME_PLACE = 0.5
 """IoU from which two boxes mean the same object in the same place."""
 NEARBY = 0.1
 """IoU from which two boxes may mean the same object."""
+ERROR_SHARE = 0.05
+"""Share of boxes that are expected to be wrong before the model was asked."""
 
 
 def find_box_issues(
@@ -62,9 +64,10 @@ def find_box_issues(
     quality = object_lab_quality(
         [given[one] for one in answers], list(answers.values()), len(classes)
     )
+    recall = measure_recall([given[one] for one in answers], list(answers.values()), len(classes))
     found = []
     for one, doubt in zip(answers, 1 - quality, strict=True):
-        for issue in compare_boxes(*given[one], answers[one], classes):
+        for issue in compare_boxes(*given[one], answers[one], classes, recall):
             # Nine parts what is wrong with this box, one part how odd the whole image is.
             severity = 0.9 * issue["severity"] + 0.1 * float(doubt)
             found.append({"sample_id": one, **issue, "severity": severity})
@@ -76,6 +79,7 @@ def compare_boxes(
     class_id: NDArray[np.int64],
     answer: Detections,
     classes: Sequence[str],
+    recall: NDArray[np.float64],
 ) -> list[dict[str, Any]]:
     """Compare the annotated boxes of one image with a model's.
 
@@ -85,6 +89,9 @@ def compare_boxes(
     class_id : int64 array (N,)
     answer : Detections
     classes : sequence of str
+    recall : float64 array (C,)
+        Share of the boxes of each class that the model sees at all: a model that misses
+        many is no witness against a box that it does not see.
 
     Returns
     -------
@@ -96,7 +103,7 @@ def compare_boxes(
     found = [
         row
         for number in range(len(xyxy))
-        if (row := _doubt_annotation(number, xyxy, class_id, iou, answer, classes))
+        if (row := _doubt_annotation(number, xyxy, class_id, iou, answer, classes, recall))
     ]
     for number in range(len(answer)):
         overlap = float(iou[:, number].max(initial=0))
@@ -123,12 +130,15 @@ def _doubt_annotation(
     iou: NDArray[np.float32],
     answer: Detections,
     classes: Sequence[str],
+    recall: NDArray[np.float64],
 ) -> dict[str, Any] | None:
     own, place = classes[int(class_id[number])], xyxy[number]
     near = np.flatnonzero(iou[number] >= NEARBY)
     if not len(near):
         reason = f"Annotated '{own}', but the model sees nothing there."
-        return _finding("spurious", reason, 0.6, "", place)
+        overlooked = 1 - float(recall[class_id[number]])
+        wrong = ERROR_SHARE / (ERROR_SHARE + (1 - ERROR_SHARE) * overlooked)  # Bayes' rule
+        return _finding("spurious", reason, wrong, "", place)
     weight = iou[number, near] * answer.confidence[near]
     best = int(near[weight.argmax()])
     overlap, sure = float(iou[number, best]), float(answer.confidence[best])
@@ -154,6 +164,26 @@ def _finding(
         "suggestion": suggestion,
         "xyxy": [float(value) for value in xyxy],
     }
+
+
+def measure_recall(
+    given: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
+    answers: Sequence[Detections],
+    classes: int,
+) -> NDArray[np.float64]:
+    """Share of the annotated boxes of each class near which the model sees anything.
+
+    Returns
+    -------
+    float64 array (C,)
+        Between 0 and 1, with one success and one failure added (Laplace).
+    """
+    seen, total = np.ones(classes), np.full(classes, 2.0)
+    for (xyxy, class_id), answer in zip(given, answers, strict=True):
+        near = box_iou(xyxy, answer.xyxy).max(axis=1, initial=0) >= NEARBY
+        np.add.at(seen, class_id, near)
+        np.add.at(total, class_id, 1)
+    return np.asarray(seen / total, np.float64)
 
 
 def object_lab_quality(

@@ -51,9 +51,9 @@ class TrainingParams(StrictModel):
     )
     batch_size: int = Field(default=32, ge=1, description="images a step (frozen: all at once)")
     learning_rate: float = Field(
-        default=0.001, gt=0, description="largest learning rate (frozen: not used, L-BFGS)"
+        default=0.001, gt=0, le=1, description="largest learning rate (frozen: not used, L-BFGS)"
     )
-    weight_decay: float = Field(default=0.0001, ge=0, description="AdamW's, for mode full")
+    weight_decay: float = Field(default=0.0001, ge=0, le=1, description="AdamW's, for mode full")
     l2: float = Field(
         default=100.0,
         ge=0,

@@ -36,10 +36,11 @@ def compare_package(network: torch.nn.Module, package: ModelPackage, images: Ima
     images : sequence of uint8 arrays (H, W, 3), BGR
         At least one.
     """
-    theirs = Predictor(package).predict(images, minimum_confidence=SEARCH_CONFIDENCE)
-    thresholds = package.manifest.thresholds.values()
-    counts_from = min(thresholds, default=DEFAULT_CONFIDENCE)
-    return compare_predictions(_predict(network, package, images), theirs, counts_from=counts_from)
+    counts_from = min(package.manifest.thresholds.values(), default=DEFAULT_CONFIDENCE)
+    smallest = min(SEARCH_CONFIDENCE, counts_from / 2)
+    ours = _predict(network, package, images, smallest)
+    theirs = Predictor(package).predict(images, minimum_confidence=smallest)
+    return compare_predictions(ours, theirs, counts_from=counts_from)
 
 
 def compare_embeddings(network: torch.nn.Module, package: ModelPackage, images: Images) -> float:
@@ -77,9 +78,11 @@ def _answer(
     return [row.numpy() for row in rows]
 
 
-def _predict(network: torch.nn.Module, package: ModelPackage, images: Images) -> list[Prediction]:
+def _predict(
+    network: torch.nn.Module, package: ModelPackage, images: Images, minimum_confidence: float
+) -> list[Prediction]:
     manifest = package.manifest
-    smallest = np.full(len(manifest.classes), SEARCH_CONFIDENCE, np.float32)
+    smallest = np.full(len(manifest.classes), minimum_confidence, np.float32)
     predictions = []
     for image in images:
         answer = _answer(network, package, image)[0]

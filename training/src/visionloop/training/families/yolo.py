@@ -47,15 +47,18 @@ class Yolo:
         network = _read_checkpoint(best)
         structure = {key: value for key, value in network.yaml.items() if key != "yaml_file"}
         spec = job.weights.picture_input(job.params.image_size, "letterbox")
-        architecture = {"structure": structure, "classes": len(job.project.classes)}
+        architecture = {
+            "structure": structure,
+            "classes": len(job.project.classes),
+            "class_width": network.model[-1].cv3[0][-1].in_channels,
+        }
         return TrainedModel(dict(network.state_dict()), architecture, spec, metrics)
 
     def build(self, checkpoint: Checkpoint) -> torch.nn.Module:
         """The detector of a checkpoint: images to (detections, embedding)."""
         architecture = checkpoint.facts.architecture
-        build: Any = DetectionModel
-        structure = copy.deepcopy(architecture["structure"])
-        network = build(structure, nc=architecture["classes"], verbose=False)
+        network = _make_network(architecture["structure"], architecture["classes"])
+        _set_class_width(network, architecture["structure"], architecture["class_width"])
         network.load_state_dict(checkpoint.load_tensors())
         return DetectorForExport(network).eval()
 
@@ -91,6 +94,29 @@ class DetectorForExport(torch.nn.Module):  # type: ignore[misc]
             if layer.i == self.last_of_backbone:
                 embedding = value.mean(dim=(2, 3))
         return value, embedding
+
+
+def _make_network(structure: dict[str, Any], classes: int) -> Any:
+    make: Any = DetectionModel
+    return make(copy.deepcopy(structure), nc=classes, verbose=False)
+
+
+def _set_class_width(network: Any, structure: dict[str, Any], width: int) -> None:
+    """Give the class branches the width of the weights that training started from.
+
+    Ultralytics derives the width from the number of classes, but keeps the branches of
+    the weights it starts from, which had other classes.
+    """
+    head = network.model[-1]
+    if head.cv3[0][-1].in_channels == width:
+        return
+    donor = _make_network(structure, width).model[-1]
+    for name in ("cv3", "one2one_cv3"):
+        branches = getattr(donor, name, None)
+        if branches is not None:
+            for branch in branches:
+                branch[-1] = torch.nn.Conv2d(branch[-1].in_channels, head.nc, 1)
+            setattr(head, name, branches)
 
 
 def _read_checkpoint(path: Path) -> Any:

@@ -13,13 +13,17 @@ Quality = dict[str, Any]
 def draw_quality(
     path: Path, first: Quality, second: Quality, chance: dict[str, Any] | None
 ) -> Path:
-    """Bars with intervals for every slice in both rounds, and for randomly chosen samples."""
+    """Bars with intervals for the slices of both rounds, and for randomly chosen samples."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = [name for name, row in second["slices"].items() if row["value"] is not None]
+    names = [
+        name
+        for name, row in second["slices"].items()
+        if row["value"] is not None and name in first["slices"]
+    ]
     series = [
         ("first round", first["slices"], "#9aa7b5"),
         ("second round", second["slices"], "#2f6fb0"),

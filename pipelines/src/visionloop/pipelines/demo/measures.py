@@ -25,10 +25,16 @@ def gate_summary(workspace: Workspace) -> Result:
         "verdict": content["verdict"],
         "package": content["package_sha256"],
         "checks": len(checks),
-        "reasons": [check["why"] for check in checks if check["verdict"] == "refuse"],
-        "notes": [check["why"] for check in checks if check["verdict"] not in ("pass", "refuse")],
+        "reasons": [_sentence(check) for check in checks if check["verdict"] == "refuse"],
+        "notes": [
+            _sentence(check) for check in checks if check["verdict"] not in ("pass", "refuse")
+        ],
         "rows": checks,
     }
+
+
+def _sentence(check: Result) -> str:
+    return f"{check['name']}: {check['why']}"
 
 
 def quality_by_slice(workspace: Workspace) -> Result:

@@ -17,7 +17,7 @@ from visionloop.pipelines.demo.charts import draw_quality
 if TYPE_CHECKING:
     from visionloop.pipelines.demo.run import Demo
 
-__all__ = ["shifted_slice", "summarise", "write_report"]
+__all__ = ["shifted_slice", "show_p", "summarise", "write_report"]
 
 Summary = dict[str, Any]
 
@@ -145,6 +145,7 @@ def _render(demo: Demo, summary: Summary, pictures: list[str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["p"] = show_p
     steps = [
         {"title": title, "seconds": demo.seconds.get(name)}
         for name, title, _ in STEPS
@@ -196,7 +197,7 @@ def _print_table(summary: Summary) -> None:
         ("annotations asked of people", str(summary["labels_spent"])),
         ("wrong annotations repaired", str(summary["label_issues_fixed"])),
         *((f"gate: {name}", decision["verdict"]) for name, decision in summary["gate"].items()),
-        ("drift p-values", ", ".join(f"{k} {v}" for k, v in drift["p_values"].items())),
+        ("drift p-values", ", ".join(f"{k} {show_p(v)}" for k, v in drift["p_values"].items())),
         ("null draws that fired", f"{drift['null_false_alarms']} of {drift['null_draws']}"),
         ("latency p95", f"{summary['latency_p95_ms']:.0f} ms"),
         ("releases", ", ".join(str(number) for number in summary["releases"])),
@@ -205,6 +206,13 @@ def _print_table(summary: Summary) -> None:
     for row in rows:
         table.add_row(*row)
     Console(width=110).print(table)
+
+
+def show_p(value: float | None) -> str:
+    """A p-value for a person."""
+    if value is None:
+        return "insufficient data"
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}".rstrip("0")
 
 
 def _interval(estimate: Summary | None) -> str:

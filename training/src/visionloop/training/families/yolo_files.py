@@ -40,7 +40,7 @@ def write_yolo_folder(
             raise DataError(
                 f"dataset version {version.name}",
                 f"a detector needs samples in train and val; {split} has none",
-                "set data.splits.val_fraction, then visionloop data split and freeze",
+                "set data.split.val_fraction, then visionloop data split and freeze",
             )
         ids = rows["sample_id"].tolist()
         if split == "train":

@@ -46,13 +46,13 @@ def start_servers(*, folder: Path, mlflow_port: int, studio_port: int, report_po
     workspace = _open_project(folder)
     refuse_taken_port("MLflow", mlflow_port)
     refuse_taken_port("report", report_port)
+    studio.start(workspace, port=studio_port)  # first: it may be missing, or its port taken
     processes = {"MLflow": start_mlflow(workspace, mlflow_port)}
     command = [sys.executable, "-m", "http.server", str(report_port), "--bind", "127.0.0.1"]
     processes["report"] = _spawn(
         [*command, "--directory", str(workspace.reports)], workspace, "report"
     )
     write_json(_record(workspace), {name: process.pid for name, process in processes.items()})
-    studio.start(workspace, port=studio_port)
     say_step("waiting for MLflow and Label Studio (up to a minute)")
     wait_until_answers("MLflow", f"http://127.0.0.1:{mlflow_port}/health", processes["MLflow"])
     address = studio.wait_ready(workspace)

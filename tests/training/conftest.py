@@ -176,7 +176,7 @@ def cells(tmp_path) -> Workspace:
         "backbone": {"weights": "efficientnet-lite0", "image_size": SIDE},
         "epochs": 2,
         "batch_size": 8,
-        "parity_samples": 4,
+        "export": {"parity_samples": 4},
     }
     _write_params(workspace, {"model": "cells"}, training)
     return workspace
@@ -248,8 +248,7 @@ def boards(tmp_path) -> Workspace:
         "image_size": 96,
         "epochs": 2,
         "batch_size": 8,
-        "min_confidence": 0.001,
-        "parity_samples": 3,
+        "export": {"min_confidence": 0.001, "parity_samples": 3},
     }
     _write_params(workspace, project, training)
     return workspace

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -72,16 +73,19 @@ def test_a_sample_without_embedding_is_refused(embedded_cells):
         train(workspace=embedded_cells)
 
 
-def test_embeddings_of_another_backbone_are_refused(embedded_cells):
+def test_embeddings_of_another_network_are_refused(embedded_cells):
     known = load_embeddings(embedded_cells.embeddings)
-    save_embeddings(embedded_cells.embeddings, Embeddings(known.ids, known.vectors, "0" * 64))
-    with pytest.raises(DataError, match="were made by package 000000000000"):
+    others = Embeddings(known.ids, known.vectors[:, ::-1].copy(), known.package)
+    save_embeddings(embedded_cells.embeddings, others)
+    with pytest.raises(DataError, match="are not those of efficientnet-lite0 at 64 pixels"):
         train(workspace=embedded_cells)
 
 
-def test_a_missing_backbone_is_refused(embedded_cells):
-    shutil.rmtree(embedded_cells.backbone)
-    with pytest.raises(DataError, match="there is no backbone package"):
+def test_embeddings_that_are_not_finite_are_refused(embedded_cells):
+    known = load_embeddings(embedded_cells.embeddings)
+    known.vectors[3, 3] = np.nan
+    save_embeddings(embedded_cells.embeddings, known)
+    with pytest.raises(DataError, match="not finite"):
         train(workspace=embedded_cells)
 
 

@@ -56,6 +56,7 @@ def check_package(boards) -> None:
     assert alone.embedding.shape == (256,)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_goes_on(boards, run_train):
     killed = run_train(boards, VISIONLOOP_FAILPOINT="training.epoch:kill:1")
     assert killed.returncode == -9

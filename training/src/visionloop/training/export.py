@@ -25,7 +25,7 @@ from visionloop.serving.parity import Parity
 from visionloop.serving.signing import signing_key
 from visionloop.training.checkpoint import Checkpoint, CheckpointFacts, load_checkpoint
 from visionloop.training.families.table import Family, load_family
-from visionloop.training.params import TrainingParams
+from visionloop.training.params import ExportParams, TrainingParams
 from visionloop.training.parity import compare_package, parity_problems
 
 __all__ = ["ExportReport", "candidate_package", "export"]
@@ -74,7 +74,7 @@ def export(*, workspace: Workspace) -> ExportReport:
         exported earlier is left as it is.
     """
     blocks = load_blocks(workspace.params, {"project": ProjectParams, "training": TrainingParams})
-    params: TrainingParams = blocks["training"]
+    params: ExportParams = blocks["training"].export
     limits = load_targets(workspace.targets).parity
     signing_key()  # a missing key is said before the minutes of work, not after
     checkpoint = load_checkpoint(workspace.checkpoint)
@@ -140,7 +140,7 @@ def _parity_images(
     return [read_image(version.images / rows["file_name"].iloc[place]) for place in places]
 
 
-def _manifest(facts: CheckpointFacts, family: Family, params: TrainingParams) -> Manifest:
+def _manifest(facts: CheckpointFacts, family: Family, params: ExportParams) -> Manifest:
     is_detection = facts.vision_task == "detection"
     return Manifest(
         name=facts.name,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from visionloop.core.errors import ConfigError, DataError
-from visionloop.core.files import read_json, sha256_of_file
+from visionloop.data.embeddings import Embeddings, load_embeddings
+from visionloop.serving.images import read_image
+from visionloop.serving.manifest import ImageInput
+from visionloop.serving.preprocess import make_batch
 from visionloop.training.families.table import TrainingJob
 from visionloop.training.head import FeatureSplit
 from visionloop.training.truth import split_class_ids
@@ -14,46 +18,30 @@ from visionloop.training.truth import split_class_ids
 __all__ = ["load_features"]
 
 NEXT_STEP = "visionloop train backbone, then visionloop data embed"
+SAMPLES_CHECKED = 2
+MAX_RELATIVE_DIFFERENCE = 1e-2
 
 
-def load_features(job: TrainingJob) -> tuple[FeatureSplit, FeatureSplit]:
+def load_features(
+    job: TrainingJob, network: torch.nn.Module, spec: ImageInput
+) -> tuple[FeatureSplit, FeatureSplit]:
     """Features of the train and val split of the job's dataset version.
+
+    Parameters
+    ----------
+    network : Module
+        The backbone that the head will sit on, float32 (B, 3, H, W) to (B, D): cached
+        features that are not its own are refused.
+    spec : ImageInput
+        How pictures are fed to it.
 
     Raises
     ------
     ConfigError
         If the head would be trained on another network than the shared backbone.
     DataError
-        If the backbone or embeddings of samples are missing, the embeddings came from
-        another backbone package, or are not finite.
+        If embeddings of samples are missing, not finite, or of another network.
     """
-    from visionloop.data.embeddings import load_embeddings
-
-    package_sha256 = _check_backbone(job)
-    embeddings = load_embeddings(job.workspace.embeddings)
-    if embeddings.package != package_sha256:
-        raise DataError(
-            f"embeddings {job.workspace.embeddings}",
-            f"were made by package {embeddings.package[:12]}, artifacts/backbone is "
-            f"{package_sha256[:12]}",
-            "visionloop data embed",
-        )
-    splits = []
-    for name in ("train", "val"):
-        ids = job.version.split(name)["sample_id"].tolist()
-        features = _finite(embeddings.of(ids)) if ids else embeddings.vectors[:0]
-        splits.append(FeatureSplit(features, split_class_ids(job.version, name, job)))
-    return splits[0], splits[1]
-
-
-def _finite(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(features).all():
-        raise DataError("embeddings", "hold numbers that are not finite", NEXT_STEP)
-    return np.ascontiguousarray(features, np.float32)
-
-
-def _check_backbone(job: TrainingJob) -> str:
-    """The backbone package's SHA-256, once it is sure that the head will sit on that network."""
     params = job.params
     wanted = (params.weights, params.image_size)
     if wanted != (params.backbone.weights, params.backbone.image_size):
@@ -63,14 +51,39 @@ def _check_backbone(job: TrainingJob) -> str:
             f"{wanted} must equal those of training.backbone",
             "make them equal, or set training.mode: full",
         )
-    manifest_path = job.workspace.backbone / "manifest.json"
-    if not manifest_path.is_file():
-        raise DataError(str(job.workspace.backbone), "there is no backbone package", NEXT_STEP)
-    weights = read_json(manifest_path)["lineage"]["weights"]
-    if weights != job.weights.lineage:
+    embeddings = load_embeddings(job.workspace.embeddings)
+    splits = []
+    for name in ("train", "val"):
+        ids = job.version.split(name)["sample_id"].tolist()
+        features = _finite(embeddings.of(ids)) if ids else embeddings.vectors[:0]
+        splits.append(FeatureSplit(features, split_class_ids(job.version, name, job)))
+    _refuse_other_network(job, embeddings, network, spec)
+    return splits[0], splits[1]
+
+
+def _finite(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(features).all():
+        raise DataError("embeddings", "hold numbers that are not finite", NEXT_STEP)
+    return np.ascontiguousarray(features, np.float32)
+
+
+def _refuse_other_network(
+    job: TrainingJob, embeddings: Embeddings, network: torch.nn.Module, spec: ImageInput
+) -> None:
+    """Embed a few samples again: a head on features of another network would be worthless."""
+    ids = job.version.split("train")["sample_id"].tolist()[:SAMPLES_CHECKED]
+    images = [read_image(job.version.image_path(sample_id)) for sample_id in ids]
+    batch, _ = make_batch(images, spec)
+    with torch.inference_mode():
+        ours = network(torch.from_numpy(batch)).numpy()
+    cached = embeddings.of(ids)
+    difference = float("inf")
+    if ours.shape == cached.shape:
+        difference = float(np.abs(ours - cached).max() / max(float(np.abs(ours).max()), 1e-12))
+    if not difference <= MAX_RELATIVE_DIFFERENCE:
         raise DataError(
-            str(job.workspace.backbone),
-            f"was made from weights {weights[:40]}, training found {job.weights.lineage[:40]}",
+            f"embeddings of package {embeddings.package[:12]}",
+            f"are not those of {job.weights.name} at {spec.width} pixels (they differ by "
+            f"{difference:.2g} of the largest feature)",
             NEXT_STEP,
         )
-    return sha256_of_file(manifest_path)

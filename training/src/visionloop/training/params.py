@@ -8,7 +8,7 @@ from pydantic import Field
 
 from visionloop.core.config import StrictModel
 
-__all__ = ["BackboneParams", "PlantedFault", "TrainingParams"]
+__all__ = ["BackboneParams", "ExportParams", "PlantedFault", "TrainingParams"]
 
 PlantedFault = Literal["none", "shuffled_labels"]
 
@@ -21,6 +21,20 @@ class BackboneParams(StrictModel):
     )
     image_size: int = Field(
         default=224, ge=32, le=1280, multiple_of=32, description="side of its input, pixels"
+    )
+
+
+class ExportParams(StrictModel):
+    """What ``export`` writes into the package; a change here needs no training."""
+
+    min_confidence: float = Field(
+        default=0.25, gt=0, le=1, description="detections below it are not shown (detection)"
+    )
+    max_iou: float = Field(
+        default=0.6, gt=0, le=1, description="overlap at which the weaker box goes (detection)"
+    )
+    parity_samples: int = Field(
+        default=16, ge=1, description="images on which package and checkpoint are compared"
     )
 
 
@@ -62,18 +76,13 @@ class TrainingParams(StrictModel):
     class_weight: Literal["balanced", "none"] = Field(
         default="balanced", description="balanced: classes count equally whatever their sizes"
     )
-    min_confidence: float = Field(
-        default=0.25, ge=0, le=1, description="detections below it are not shown (detection)"
-    )
-    max_iou: float = Field(
-        default=0.6, gt=0, le=1, description="overlap at which the weaker box goes (detection)"
-    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to train")
-    parity_samples: int = Field(
-        default=16, ge=1, description="images on which package and checkpoint are compared"
-    )
     planted_fault: PlantedFault = Field(
         default="none", description="a fault on purpose, to see the gate refuse; recorded"
+    )
+
+    export: ExportParams = Field(
+        default_factory=ExportParams, description="the verb export, see ExportParams"
     )
 
     def epochs_for(self, train_samples: int) -> int:

@@ -72,7 +72,7 @@ class _Inputs:
         """Fingerprint of everything that the result depends on."""
         content = [
             self.project.model_dump(mode="json"),
-            self.params.model_dump(mode="json"),
+            self.params.model_dump(mode="json", exclude={"export"}),
             self.version.fingerprint,
             self.weights.lineage,
             self.epochs,

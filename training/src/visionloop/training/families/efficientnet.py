@@ -9,7 +9,7 @@ import timm
 import torch
 
 from visionloop.core.errors import ConfigError, DataError
-from visionloop.serving.manifest import ModelOutputs
+from visionloop.serving.manifest import ImageInput, ModelOutputs
 from visionloop.training.checkpoint import Checkpoint
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.features import load_features
@@ -34,7 +34,7 @@ class EfficientNet:
         network = make_network(job.weights, classes=len(job.project.classes))
         spec = job.weights.picture_input(job.params.image_size)
         if job.params.mode == "frozen":
-            metrics = _train_frozen(network, job)
+            metrics = _train_frozen(network, job, spec)
         else:
             train, val = _image_split(job, "train"), _image_split(job, "val")
             metrics = finetune(network, job, spec=spec, train=train, val=val)
@@ -127,8 +127,8 @@ def make_network(weights: FoundWeights, *, classes: int) -> Any:
     return network
 
 
-def _train_frozen(network: Any, job: TrainingJob) -> dict[str, float]:
-    train, val = load_features(job)
+def _train_frozen(network: Any, job: TrainingJob, spec: ImageInput) -> dict[str, float]:
+    train, val = load_features(job, BackboneForExport(network).eval(), spec)
     head = train_head(
         train,
         val,

@@ -87,7 +87,6 @@ def params_for(vision_task: str) -> dict[str, Any]:
                 "conditions": ["noise", "occlusion"],
                 "severities": [2],
                 "max_samples": 60,
-                "threads": 1,
             },
         },
     }

@@ -66,7 +66,7 @@ class RobustnessParams(StrictModel):
     max_samples: int = Field(
         default=120, ge=1, description="size of the fixed, stratified subset that is distorted"
     )
-    threads: int = Field(default=2, ge=1, description="of one call")
+    workers: int = Field(default=2, ge=1, description="pictures at a time, one thread each")
 
 
 class GateParams(StrictModel):

@@ -78,7 +78,7 @@ def robustness(*, workspace: Workspace) -> RobustnessReport:
     inputs = load_inputs(workspace)
     folder = workspace.reports / "robustness"
     samples = _subset(inputs)
-    predictor = Predictor(inputs.package, threads=inputs.params.robustness.threads)
+    predictor = Predictor(inputs.package, threads=1)
     wanted = [CLEAN, *_conditions(inputs)] if len(samples) else []
     used: set[str] = set()
     measured: list[tuple[str, int, Estimate]] = []
@@ -266,6 +266,7 @@ def _predict(
         minimum_confidence=inputs.params.evaluate.min_confidence,
         description=f"{condition} {severity}" if severity else "clean",
         distort=distort if severity else None,
+        workers=inputs.params.robustness.workers,
     )
     return predictions
 

@@ -17,7 +17,8 @@ from visionloop.core.files import read_json
 from visionloop.data.embeddings import Embeddings, load_embeddings, save_embeddings
 from visionloop.training.checkpoint import load_checkpoint
 from visionloop.training.train import train
-from visionloop.training.weights import find_weights, load_tensors
+from visionloop.training.weight_files import load_tensors
+from visionloop.training.weights import find_weights
 
 STATE = "artifacts/training_state"
 

@@ -12,7 +12,8 @@ from visionloop.core.errors import ConfigError, DataError
 from visionloop.core.files import sha256_of_file
 from visionloop.training import weights
 from visionloop.training.families.efficientnet import make_network
-from visionloop.training.weights import find_weights, load_tensors
+from visionloop.training.weight_files import load_tensors
+from visionloop.training.weights import find_weights
 
 
 class Payload:

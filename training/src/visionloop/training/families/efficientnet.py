@@ -17,7 +17,8 @@ from visionloop.training.finetune import ImageSplit, finetune
 from visionloop.training.head import train_head
 from visionloop.training.onnx_files import export_dynamic
 from visionloop.training.truth import split_class_ids
-from visionloop.training.weights import FoundWeights, load_tensors
+from visionloop.training.weight_files import load_tensors
+from visionloop.training.weights import FoundWeights
 
 __all__ = ["ClassifierForExport", "EfficientNet", "make_backbone", "make_network"]
 

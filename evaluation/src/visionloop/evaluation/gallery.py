@@ -62,12 +62,17 @@ def _badness(answered: AnsweredSamples, row: int) -> float:
         true_class = int(truth.class_id[0])
         is_wrong = answer.class_id != true_class
         return float(1 - answer.probabilities[true_class]) if is_wrong else 0.0
-    reported = _reported(answered, answer)
+    missed, wrong = _count_errors(truth, _reported(answered, answer))
+    return float(missed + wrong)
+
+
+def _count_errors(truth: Truth, reported: Detections) -> tuple[int, int]:
+    """True boxes that were missed, and reported boxes that are wrong."""
     right = sum(
-        truth.class_id[first] == reported.class_id[second]
+        int(truth.class_id[first] == reported.class_id[second])
         for first, second, _ in match_boxes(truth.xyxy, reported.xyxy, min_iou=0.5)
     )
-    return float(len(truth.class_id) + len(reported) - 2 * right)
+    return len(truth.class_id) - right, len(reported) - right
 
 
 def _reported(answered: AnsweredSamples, found: Detections) -> Detections:
@@ -85,9 +90,9 @@ def _draw_answer(axes: Axes, answered: AnsweredSamples, row: int) -> None:
     reported = _reported(answered, answer)
     _draw_boxes(axes, truth, TRUE_COLOUR, "--")
     _draw_boxes(axes, Truth(reported.class_id, reported.xyxy), ANSWER_COLOUR, "-")
-    names = sorted({answered.classes[one] for one in truth.class_id})
-    text = f"{len(truth.class_id)} true, {len(reported)} reported\n{', '.join(names)}"
-    axes.set_title(text, fontsize=7, color=INK)
+    missed, wrong = _count_errors(truth, reported)
+    text = f"{missed} of {len(truth.class_id)} missed\n{wrong} of {len(reported)} reported wrong"
+    axes.set_title(text, fontsize=8, color=INK)
 
 
 def _draw_boxes(axes: Axes, boxes: Truth, colour: str, line: str) -> None:

@@ -9,6 +9,7 @@ from visionloop.core.config import load_block, load_project
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import RefusedError, VisionloopError
 from visionloop.core.files import read_json
+from visionloop.core.workspace import Workspace
 from visionloop.pipelines.demo.measures import (
     doubtful_found,
     gate_summary,
@@ -17,12 +18,19 @@ from visionloop.pipelines.demo.measures import (
 )
 from visionloop.pipelines.demo.report import write_report
 from visionloop.pipelines.demo.run import Demo, WaitForPerson, set_param
+from visionloop.pipelines.recipes import load_recipe
 
 __all__ = ["STEPS"]
 
 Result = dict[str, Any]
 
 ANNOTATOR_ERRORS = 0.05
+DRAFT_SHARE = 1 / 3
+"""Share of a recipe's image passes that is enough for a model that only draws drafts."""
+
+BAD_SHARE = 1 / 10
+"""Share that is enough for a model that is bad on purpose."""
+
 FRAMES_BEFORE = 150
 """Frames of the old product that the line shows before it switches."""
 
@@ -49,6 +57,7 @@ def collect(demo: Demo) -> Result:
 
 def first_model(demo: Demo) -> Result:
     """A first model on what experts annotated: it draws the drafts."""
+    spend_passes(demo.workspace, DRAFT_SHARE)
     demo.reproduce("export")
     return {"training": read_json(demo.workspace.reports / "training" / "metrics.json")}
 
@@ -70,7 +79,6 @@ def first_champion(demo: Demo) -> Result:
 
 def bad_model(demo: Demo) -> Result:
     """A model trained on shuffled annotations: the gate refuses it, nothing promotes it."""
-    from visionloop.core.workspace import Workspace
     from visionloop.evaluation.evaluate import evaluate
     from visionloop.evaluation.gate import gate
     from visionloop.evaluation.promotion import promote
@@ -82,6 +90,7 @@ def bad_model(demo: Demo) -> Result:
     variant.own.mkdir(parents=True, exist_ok=True)
     variant.params.write_bytes(demo.workspace.params.read_bytes())
     set_param(variant.params, "training.planted_fault", "shuffled_labels")
+    spend_passes(variant, BAD_SHARE)
     train(workspace=variant)
     export(workspace=variant)
     evaluate(workspace=variant)
@@ -261,6 +270,7 @@ def look_again(demo: Demo, version: str) -> Result:
 
 def champion(demo: Demo) -> Result:
     """Everything from training to promotion, as ``dvc repro`` runs it."""
+    spend_passes(demo.workspace, 1.0)
     demo.reproduce()
     reports = demo.workspace.reports
     result: Result = {
@@ -273,6 +283,14 @@ def champion(demo: Demo) -> Result:
     if "second_review" in demo.results:
         result["random"] = random_choice_quality(demo.workspace, truth_of(demo), ANNOTATOR_ERRORS)
     return result
+
+
+def spend_passes(workspace: Workspace, share: float) -> None:
+    """Where a recipe gives its training budget in image passes: spend this share of it."""
+    recipe = load_recipe(load_project(workspace.params).recipe)
+    passes = recipe.params.get("training", {}).get("image_passes", 0)
+    if passes:
+        set_param(workspace.params, "training.image_passes", round(share * passes))
 
 
 def truth_of(demo: Demo) -> dict[str, list[Annotation]]:

@@ -79,3 +79,27 @@ def test_every_recipe_is_valid_in_all_blocks(tmp_path: Path, name: str) -> None:
 
 def test_comments_of_the_parameters_are_kept() -> None:
     assert "# Every number a person may change" in render_params(load_recipe("solar"))
+
+
+def test_dvc_knows_every_number_of_training() -> None:
+    """A new number of training that ``dvc.yaml`` does not name would change nothing."""
+    from visionloop.pipelines.recipes import project_files
+    from visionloop.training.params import TrainingParams
+
+    stages = yaml.safe_load((project_files() / "dvc.yaml").read_text())["stages"]
+    named = {name for name in stages["train"]["params"] if name.startswith("training.")}
+    assert named == {f"training.{name}" for name in TrainingParams.model_fields} - {
+        "training.export"
+    }
+    assert "training.export" in stages["export"]["params"]
+    assert stages["label"]["frozen"] is True
+
+
+def test_every_verb_is_a_dvc_stage_and_an_mlflow_entry_point() -> None:
+    """One word, one place: the verbs of DVC's stages are entry points of the MLproject."""
+    from visionloop.pipelines.recipes import project_files
+
+    stages = yaml.safe_load((project_files() / "dvc.yaml").read_text())["stages"]
+    entries = yaml.safe_load((project_files() / "MLproject").read_text())["entry_points"]
+    commands = {row["command"].replace(" --workspace {workspace}", "") for row in entries.values()}
+    assert {stage["cmd"] for stage in stages.values()} <= commands

@@ -10,7 +10,7 @@ import pytest
 from visionloop.core.privacy import set_quiet_environment
 
 set_quiet_environment()
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores
 
 TOGETHER = ("loop", "labeling", "evaluation")
 """Folders whose tests share a session fixture that takes long to make."""
@@ -18,6 +18,7 @@ TOGETHER = ("loop", "labeling", "evaluation")
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """With ``-n 2`` the tests of a file stay together, and so do those that share a costly start.
 

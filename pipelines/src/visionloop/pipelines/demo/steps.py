@@ -217,9 +217,13 @@ def annotate(demo: Demo, version: str) -> Result:
     server.start(demo.workspace, port=0)
     server.wait_ready(demo.workspace)
     setup(workspace=demo.workspace)
-    selected = select(workspace=demo.workspace)
-    pushed = push(workspace=demo.workspace)
-    result: Result = {"selected": selected.selected, "sent": pushed.pushed}
+    chosen = f"chosen for {version}"
+    if chosen not in demo.results:
+        # Kept at once: taken up again, the step must not choose a second time.
+        demo.results[chosen] = select(workspace=demo.workspace).selected
+        demo.save()
+    push(workspace=demo.workspace)
+    result: Result = {"sent": demo.results[chosen]}
     if demo.studio == "scripted":
         done = review(
             workspace=demo.workspace,

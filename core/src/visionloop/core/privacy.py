@@ -24,8 +24,10 @@ QUIET_ENVIRONMENT = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "GIT_PYTHON_REFRESH": "quiet",
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
-"""Switches off telemetry, update calls and unsafe loading in the libraries we start.
+"""Switches off telemetry, update calls and unsafe loading in the libraries we start, and lets
+their threads wait instead of spin: spinning made training three times slower on a busy machine.
 ``HF_HUB_OFFLINE=0`` in the caller's environment allows hub downloads again."""
 
 _URL_PASSWORD = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>[^\s:/@]*):[^\s/@]*@")

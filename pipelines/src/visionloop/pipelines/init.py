@@ -89,6 +89,7 @@ def _start_version_control(root: Path, name: str) -> None:
         run_tool([*_dvc(), "init", "-q", "-f"], root)
     run_tool([*_dvc(), "config", "-q", "core.analytics", "false"], root)
     run_tool([*_dvc(), "config", "-q", "core.check_update", "false"], root)
+    run_tool([*_dvc(), "config", "-q", "core.autostage", "true"], root)
     # A corrupt cache passes DVC silently unless its remote says verify.
     remote = root.parent / f".{root.name}-dvc-remote"
     run_tool([*_dvc(), "remote", "add", "-q", "-f", "--local", "-d", "local", str(remote)], root)

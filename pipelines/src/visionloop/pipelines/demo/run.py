@@ -84,6 +84,10 @@ class Demo:
             author = ["-c", "user.name=visionloop", "-c", "user.email=visionloop@localhost"]
             run_tool(["git", *author, "commit", "-q", "-m", message], root)
 
+    def push(self) -> None:
+        """Store the bytes of this state in the project's DVC remote."""
+        run_tool([sys.executable, "-m", "dvc", "push", "-q"], self.workspace.root)
+
     def set_param(self, name: str, value: Any) -> None:
         """Change one number of ``params.yaml``, as a person would, comments kept."""
         set_param(self.workspace.params, name, value)

@@ -276,6 +276,7 @@ def champion(demo: Demo) -> Result:
     """Everything from training to promotion, as ``dvc repro`` runs it."""
     spend_passes(demo.workspace, 1.0)
     demo.reproduce()
+    demo.push()
     reports = demo.workspace.reports
     result: Result = {
         "gate": gate_summary(demo.workspace),

@@ -24,6 +24,9 @@ WorkspaceOption = Annotated[
 ]
 
 
+INTERRUPTED = "interrupted; run the same command again to go on"
+
+
 def new_app(description: str) -> typer.Typer:
     """A command group with the project's conventions."""
     return typer.Typer(
@@ -48,9 +51,11 @@ def run_command(command: Callable[[], object]) -> int:
     except VisionloopError as error:
         return _report(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _report("interrupted; run the same command again to go on", INTERRUPTED_EXIT_CODE)
+        return _report(INTERRUPTED, INTERRUPTED_EXIT_CODE)
     except SystemExit as exit_request:
         code = exit_request.code
+        if code == INTERRUPTED_EXIT_CODE:  # the command line library caught Ctrl-C itself
+            return _report(INTERRUPTED, INTERRUPTED_EXIT_CODE)
         return code if isinstance(code, int) else int(code is not None)
     except Exception as error:
         detail = f"{type(error).__name__}: {error}"

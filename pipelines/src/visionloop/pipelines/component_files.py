@@ -55,7 +55,7 @@ def stage_workspace(config: str, files: dict[str, str]) -> Iterator[Workspace]:
         From :func:`pack_config`.
     files : dict
         Place in the project folder -> path of an input artifact (file or folder);
-        they are linked, not copied, because a verb writes only what it declares.
+        samples and reports are linked, because a verb writes only what it declares.
 
     Raises
     ------
@@ -66,21 +66,28 @@ def stage_workspace(config: str, files: dict[str, str]) -> Iterator[Workspace]:
     content = json.loads(config)
     with tempfile.TemporaryDirectory(prefix="visionloop-") as root:
         workspace = Workspace(Path(root))
-        write_text(workspace.params, content["params"])
-        write_text(workspace.targets, content["targets"])
-        for place, source in files.items():
-            target = workspace.root / place
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not Path(source).exists():
-                raise DataError(place, f"input artifact {source} does not exist")
-            target.symlink_to(Path(source).resolve())
         try:
+            write_text(workspace.params, content["params"])
+            write_text(workspace.targets, content["targets"])
+            for place, source in files.items():
+                _lay_out(Path(source), workspace.root / place)
             yield workspace
         except VisionloopError as error:
             reason_file = os.environ.get("VISIONLOOP_REASON_FILE")
             if reason_file:
                 write_text(Path(reason_file), str(error))
             raise
+
+
+def _lay_out(source: Path, target: Path) -> None:
+    """Link an artifact to its place; models are copied, since a signature refuses links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not source.exists():
+        raise DataError(target.name, f"input artifact {source} does not exist")
+    if target.parent.name == "artifacts":
+        shutil.copytree(source, target)
+    else:
+        target.symlink_to(source.resolve())
 
 
 def keep(made: Path, output: str) -> None:

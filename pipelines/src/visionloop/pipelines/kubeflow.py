@@ -1,5 +1,8 @@
 """The two Kubeflow pipelines, and how to compile them and run them on this machine."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,8 +127,6 @@ def run_local(name: str, *, workspace: Workspace) -> dict[str, Any]:
     VisionloopError
         If a component failed; its own one-screen message is quoted.
     """
-    import os
-
     if name not in PIPELINES:
         raise ConfigError(f"pipeline '{name}'", "does not exist", nearest_hint(name, PIPELINES))
     state = workspace.root / "kfp"
@@ -137,17 +138,35 @@ def run_local(name: str, *, workspace: Workspace) -> dict[str, Any]:
         enable_caching=True,
         cache_root=str(state / "cache"),
     )
-    os.environ["VISIONLOOP_REASON_FILE"] = str(reason)
-    os.environ.setdefault("MLFLOW_TRACKING_URI", workspace.tracking_uri)
     arguments = _arguments(name, workspace)
+    for_components = {
+        "VISIONLOOP_REASON_FILE": str(reason),
+        "MLFLOW_TRACKING_URI": workspace.tracking_uri,
+    }
     try:
-        outputs = PIPELINES[name](**arguments).outputs
+        with _environment(for_components):
+            outputs = PIPELINES[name](**arguments).outputs
     except RuntimeError as error:
         why = reason.read_text() if reason.exists() else str(error)
         raise VisionloopError(
             f"pipeline '{name}'", why, "run it again: what worked is cached"
         ) from (None)
     return dict(outputs)
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables for the components that run inside the block, then put them back."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _arguments(name: str, workspace: Workspace) -> dict[str, str]:

@@ -18,17 +18,15 @@ TOGETHER = ("loop", "labeling", "evaluation")
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_itemcollected(item):
     """With ``-n 2`` the tests of a file stay together, and so do those that share a costly start.
 
     Session fixtures (a reproduced project, a Label Studio server, an MLflow database) are
-    made once a worker; groups keep each of them on one worker.
+    made once a worker; groups keep each of them on one worker, in order.
     """
-    for item in items:
-        folder = item.path.parent.name
-        group = folder if folder in TOGETHER else f"{folder}/{item.path.name}"
-        item.add_marker(pytest.mark.xdist_group(group))
+    folder = item.path.parent.name
+    group = folder if folder in TOGETHER else f"{folder}/{item.path.name}"
+    item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -12,21 +12,7 @@ from visionloop.core.privacy import set_quiet_environment
 set_quiet_environment()
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores
 
-TOGETHER = ("loop", "labeling", "evaluation")
-"""Folders whose tests share a session fixture that takes long to make."""
-
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
-
-
-def pytest_itemcollected(item):
-    """With ``-n 2`` the tests of a file stay together, and so do those that share a costly start.
-
-    Session fixtures (a reproduced project, a Label Studio server, an MLflow database) are
-    made once a worker; groups keep each of them on one worker, in order.
-    """
-    folder = item.path.parent.name
-    group = folder if folder in TOGETHER else f"{folder}/{item.path.name}"
-    item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -245,7 +245,7 @@ def load_cells() -> dict[str, Any]:
 
 def embed_cells() -> dict[str, Any]:
     """All monocrystalline cells and some polycrystalline ones, through the backbone package."""
-    from visionloop.data.datasets import open_dataset
+    from visionloop.data.datasets.table import open_dataset
     from visionloop.serving.images import decode_image
     from visionloop.serving.package import load_package
     from visionloop.serving.predictor import Predictor

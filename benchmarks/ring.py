@@ -33,7 +33,7 @@ from visionloop.core.plugins import resolve
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_done, track
 from visionloop.core.workspace import Workspace
-from visionloop.data.class_issues import rank_label_issues
+from visionloop.data.quality.class_issues import rank_label_issues
 from visionloop.labeling.strategies import STRATEGIES
 from visionloop.training.head import FeatureSplit, train_head
 from visionloop.training.params import TrainingParams
@@ -231,7 +231,7 @@ def mistakes(split: Split, rows: Rows) -> Rows:
 
 def make_split(cells: Cells, number: int) -> Split:
     """The phases of the data set with this seed."""
-    from visionloop.data.datasets import open_dataset
+    from visionloop.data.datasets.table import open_dataset
 
     place = {one: row for row, one in enumerate(cells.ids)}
     rows: dict[tuple[str, str], list[int]] = {}
@@ -262,7 +262,7 @@ def load_cells() -> Cells:
 
 def embed_cells() -> dict[str, Any]:
     """All cells through the backbone package of the default recipe."""
-    from visionloop.data.datasets import open_dataset
+    from visionloop.data.datasets.table import open_dataset
     from visionloop.serving.images import decode_image
     from visionloop.serving.package import load_package
     from visionloop.serving.predictor import Predictor

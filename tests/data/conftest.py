@@ -12,7 +12,7 @@ import yaml
 from visionloop.core.entities import Annotation
 from visionloop.core.files import sha256_of_bytes
 from visionloop.core.workspace import Workspace
-from visionloop.data.datasets import RawSample
+from visionloop.data.datasets.table import RawSample
 
 
 def picture(number: int, *, size: int = 64) -> np.ndarray:
@@ -66,7 +66,7 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def fill(workspace: Workspace):
     """Import samples into the workspace: ``fill(samples, classes=...)``."""
-    from visionloop.data.imports import import_raw_samples
+    from visionloop.data.datasets.imports import import_raw_samples
 
     def put(samples, classes=("functional", "defective")):
         return import_raw_samples(

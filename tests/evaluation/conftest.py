@@ -22,7 +22,7 @@ from visionloop.core.entities import Annotation
 from visionloop.core.files import write_json
 from visionloop.core.image_statistics import measure_image
 from visionloop.core.workspace import Workspace
-from visionloop.data.versions import save_version
+from visionloop.data.versions.version import save_version
 from visionloop.serving.manifest import ImageInput, Lineage, Manifest, ModelOutputs
 from visionloop.serving.package import write_package
 

@@ -158,7 +158,7 @@ def test_flipped_byte_in_the_package(cells) -> None:
 def test_classes_in_another_order(cells) -> None:
     import yaml
 
-    from visionloop.data.versions import load_version, save_version
+    from visionloop.data.versions.version import load_version, save_version
 
     version = load_version(cells.workspace.version("v1"), cells.workspace.images)
     save_version(
@@ -175,7 +175,7 @@ def test_classes_in_another_order(cells) -> None:
 
 
 def test_test_samples_that_were_trained_on_are_counted(cells) -> None:
-    from visionloop.data.versions import load_version, save_version
+    from visionloop.data.versions.version import load_version, save_version
 
     version = load_version(cells.workspace.version("v1"), cells.workspace.images)
     samples = version.samples.copy()
@@ -196,7 +196,7 @@ def test_test_samples_that_were_trained_on_are_counted(cells) -> None:
 
 def _keep_test_samples(ring, count: int, class_name: str | None = None) -> None:
     """Freeze v1 again with fewer test samples."""
-    from visionloop.data.versions import load_version, save_version
+    from visionloop.data.versions.version import load_version, save_version
 
     version = load_version(ring.workspace.version("v1"), ring.workspace.images)
     is_test = version.samples["split"] == "test"

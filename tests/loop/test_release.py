@@ -48,8 +48,8 @@ def test_nothing_is_released_without_a_true_gate_report(in_ring, tmp_path, monke
 def test_edge_watches_and_the_drift_pipeline_asks(in_ring) -> None:
     """The released package sees both products; ``monitor`` runs through ``kfp.local``."""
     from visionloop.core.config import load_block
-    from visionloop.data.datasets import open_workspace_dataset
-    from visionloop.data.line import write_line
+    from visionloop.data.datasets.line import write_line
+    from visionloop.data.datasets.table import open_workspace_dataset
     from visionloop.pipelines.kubeflow import run_local
     from visionloop.serving.edge.agent import run_agent
     from visionloop.serving.params import ServingParams

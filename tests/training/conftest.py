@@ -22,7 +22,7 @@ from visionloop.core import failpoints
 from visionloop.core.entities import Annotation
 from visionloop.core.workspace import Workspace
 from visionloop.data.embeddings import Embeddings, save_embeddings
-from visionloop.data.versions import save_version
+from visionloop.data.versions.version import save_version
 
 # pytest would catch torch's trace of an export, a hundred thousand records.
 logging.getLogger("torch.__trace").addFilter(lambda record: False)
@@ -201,7 +201,7 @@ def backbone_package(tmp_path_factory, key_pair) -> Path:
 @pytest.fixture
 def embedded_cells(cells, backbone_package) -> Workspace:
     """The cells with their backbone and embeddings, mode frozen."""
-    from visionloop.data.versions import load_version
+    from visionloop.data.versions.version import load_version
     from visionloop.serving.images import read_image
     from visionloop.serving.package import load_package
     from visionloop.serving.predictor import Predictor

@@ -11,7 +11,7 @@ import yaml
 from visionloop.core.errors import DataError, InputError, RefusedError
 from visionloop.core.files import read_json, sha256_of_folder
 from visionloop.core.workspace import Workspace
-from visionloop.data.versions import load_version
+from visionloop.data.versions.version import load_version
 from visionloop.serving.images import read_image
 from visionloop.serving.package import load_package
 from visionloop.serving.predictor import Predictor

@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_with_the_reason(cells, tmp_path
 
 def test_the_train_split_needs_two_classes(tmp_path, cells):
     from visionloop.core.entities import Annotation
-    from visionloop.data.versions import load_version, save_version
+    from visionloop.data.versions.version import load_version, save_version
 
     version = load_version(cells.version("v1"), cells.images)
     annotations = [Annotation(one, "functional") for one in version.samples["sample_id"]]

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from visionloop.core.entities import Detections
 from visionloop.core.errors import DataError, VisionloopError
-from visionloop.data.versions import load_version
+from visionloop.data.versions.version import load_version
 from visionloop.serving.images import read_image
 from visionloop.serving.package import load_package
 from visionloop.serving.predictor import Predictor
@@ -135,7 +135,7 @@ def test_the_shared_weights_load(boards, shared_weights, monkeypatch, set_traini
 
 
 def test_a_detector_without_val_samples_is_refused(boards):
-    from visionloop.data.versions import save_version
+    from visionloop.data.versions.version import save_version
 
     version = load_version(boards.version("v1"), boards.images)
     samples = version.samples[version.samples["split"] != "val"]

@@ -18,7 +18,7 @@ app = new_app("Collect, import, check, split, freeze, embed: from images to data
 @app.command("import")
 def import_command(workspace: WorkspaceOption = None) -> None:
     """Bring the data set of params.yaml into data/raw, by content hash."""
-    from visionloop.data.imports import import_samples
+    from visionloop.data.datasets.imports import import_samples
 
     place = find_workspace(workspace)
     report = import_samples(workspace=place)
@@ -34,7 +34,7 @@ def import_command(workspace: WorkspaceOption = None) -> None:
 @app.command("collect")
 def collect_command(workspace: WorkspaceOption = None) -> None:
     """Bring the frames that the edge kept into data/raw."""
-    from visionloop.data.collect import collect
+    from visionloop.data.collection.collect import collect
 
     place = find_workspace(workspace)
     report = collect(workspace=place)
@@ -51,7 +51,7 @@ def check_command(
 ) -> None:
     """Check samples and annotations against the contract; exit code 3 on a breach."""
     from visionloop.core.errors import RefusedError
-    from visionloop.data.contract import check
+    from visionloop.data.quality.contract import check
 
     place = find_workspace(workspace)
     report = check(workspace=place)
@@ -68,7 +68,7 @@ def check_command(
 @app.command("split")
 def split_command(workspace: WorkspaceOption = None) -> None:
     """Share samples out over train, val and test by group."""
-    from visionloop.data.splits import split
+    from visionloop.data.splits.split import split
 
     place = find_workspace(workspace)
     report = split(workspace=place)
@@ -85,7 +85,7 @@ def freeze_command(
     ] = False,
 ) -> None:
     """Freeze what is annotated now as the dataset version of params.yaml."""
-    from visionloop.data.freeze import freeze
+    from visionloop.data.versions.freeze import freeze
 
     place = find_workspace(workspace)
     report = freeze(workspace=place, replace=replace)
@@ -102,7 +102,7 @@ def diff_command(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Show what changed between two dataset versions."""
-    from visionloop.data.changes import diff, render_diff
+    from visionloop.data.versions.diff import diff, render_diff
 
     place = find_workspace(workspace)
     report = diff(first, second, workspace=place)
@@ -114,7 +114,7 @@ def diff_command(
 def verify_command(workspace: WorkspaceOption = None) -> None:
     """Hash every image again and compare every version with its fingerprint."""
     from visionloop.core.errors import DataError
-    from visionloop.data.verify import verify
+    from visionloop.data.versions.verify import verify
 
     place = find_workspace(workspace)
     report = verify(workspace=place)
@@ -138,7 +138,7 @@ def embed_command(workspace: WorkspaceOption = None) -> None:
 @app.command("label-issues")
 def label_issues_command(workspace: WorkspaceOption = None) -> None:
     """Find doubtful annotations for a second look."""
-    from visionloop.data.label_issues import find
+    from visionloop.data.quality.label_issues import find
 
     place = find_workspace(workspace)
     report = find(workspace=place)

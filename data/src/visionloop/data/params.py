@@ -24,7 +24,8 @@ class ImportParams(StrictModel):
     """What of the data set is brought in."""
 
     phases: list[str] = Field(
-        min_length=1, description="phases of the data set's story, see visionloop.data.phases"
+        min_length=1,
+        description="phases of the data set, see visionloop.data.datasets.phases",
     )
     phase_sizes: dict[str, int] = Field(
         default_factory=dict, description="at most so many samples of a phase; absent means all"
@@ -100,7 +101,7 @@ class LabelIssueParams(StrictModel):
 class DataParams(StrictModel):
     """The ``data`` block."""
 
-    dataset: str = Field(description="row of the dataset table (visionloop.data.datasets)")
+    dataset: str = Field(description="row of the dataset table (visionloop.data.datasets.table)")
     imports: ImportParams = Field(alias="import", description="see ImportParams")
     version: str = Field(description="dataset version that freeze writes and training reads")
     split: SplitParams = Field(default_factory=SplitParams, description="see SplitParams")

@@ -16,7 +16,7 @@ from visionloop.core.entities import ClassProbabilities, Detections, Prediction
 from visionloop.core.errors import DataError
 from visionloop.core.progress import track
 from visionloop.core.tables import PREDICTIONS, read_table, write_table
-from visionloop.data.versions import DatasetVersion
+from visionloop.data.versions.version import DatasetVersion
 from visionloop.evaluation.classification import ClassificationMetrics
 from visionloop.evaluation.coco_metrics import Truth
 from visionloop.evaluation.detection import DetectionMetrics

@@ -9,7 +9,7 @@ from visionloop.core.errors import DataError
 from visionloop.core.files import read_json
 from visionloop.core.targets import Targets, load_targets
 from visionloop.core.workspace import Workspace
-from visionloop.data.versions import DatasetVersion, load_version
+from visionloop.data.versions.version import DatasetVersion, load_version
 from visionloop.evaluation.measurements import DataLineage
 from visionloop.evaluation.params import EvaluationParams, load_params
 from visionloop.serving.package import ModelPackage, load_package

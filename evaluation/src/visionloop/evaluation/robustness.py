@@ -191,7 +191,7 @@ def _subset(inputs: EvaluationInputs) -> pandas.DataFrame:
 def _conditions(inputs: EvaluationInputs) -> list[tuple[str, int]]:
     """Every condition at every severity; an unknown name is refused before the first image."""
     from visionloop.core.plugins import resolve
-    from visionloop.data.conditions import CONDITIONS
+    from visionloop.data.synthesis.conditions import CONDITIONS
 
     wanted = inputs.params.robustness
     severities = sorted({*wanted.severities, inputs.targets.worst_case.severity})
@@ -251,7 +251,7 @@ def _predict(
     condition: str,
     severity: int,
 ) -> list[Prediction]:
-    from visionloop.data.conditions import apply_condition
+    from visionloop.data.synthesis.conditions import apply_condition
 
     seed = inputs.project.seed
 

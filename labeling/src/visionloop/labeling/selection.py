@@ -90,7 +90,7 @@ def _open_samples(workspace: Workspace) -> pandas.DataFrame:
     """
     from visionloop.data.annotated import merge_annotations
     from visionloop.data.raw import read_samples
-    from visionloop.data.splits import read_splits
+    from visionloop.data.splits.split import read_splits
 
     samples = read_samples(workspace)
     annotated = {row.sample_id for row in merge_annotations(workspace).annotations}

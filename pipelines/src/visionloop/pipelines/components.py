@@ -31,7 +31,7 @@ IMAGE = os.environ.get("VISIONLOOP_IMAGE", "visionloop/pipelines:0.1.0")
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def check_samples(config: str, raw: Input[Dataset], report: Output[Artifact]) -> str:
     """Check collected samples against the data contract; returns passed or refused."""
-    from visionloop.data.contract import check
+    from visionloop.data.quality.contract import check
     from visionloop.pipelines.component_files import keep, stage_workspace
 
     with stage_workspace(config, {"data/raw": raw.path}) as workspace:
@@ -61,8 +61,8 @@ def freeze_version(
     config: str, raw: Input[Dataset], annotations: Input[Artifact], version: Output[Dataset]
 ) -> str:
     """Split without leaks and freeze the dataset version; returns its fingerprint."""
-    from visionloop.data.freeze import freeze
-    from visionloop.data.splits import split
+    from visionloop.data.splits.split import split
+    from visionloop.data.versions.freeze import freeze
     from visionloop.pipelines.component_files import keep, stage_workspace
 
     files = {"data/raw": raw.path, "data/annotations/studio.json": annotations.path}

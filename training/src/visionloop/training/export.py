@@ -17,7 +17,7 @@ from visionloop.core.files import write_bytes, write_json
 from visionloop.core.progress import say_step
 from visionloop.core.targets import ParityTargets, load_targets
 from visionloop.core.workspace import Workspace
-from visionloop.data.versions import load_version
+from visionloop.data.versions.version import load_version
 from visionloop.serving.images import read_image
 from visionloop.serving.manifest import Lineage, Manifest
 from visionloop.serving.package import ModelPackage, load_package, write_package

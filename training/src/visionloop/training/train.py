@@ -16,7 +16,7 @@ from visionloop.core.files import canonical_json, sha256_of_bytes
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.data.params import DataParams
-from visionloop.data.versions import DatasetVersion, load_version
+from visionloop.data.versions.version import DatasetVersion, load_version
 from visionloop.training.checkpoint import CheckpointFacts, save_checkpoint
 from visionloop.training.families.table import Family, TrainedModel, TrainingJob, load_family
 from visionloop.training.history import write_history

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.errors import DataError
-from visionloop.data.versions import DatasetVersion
+from visionloop.data.versions.version import DatasetVersion
 
 if TYPE_CHECKING:
     import pandas

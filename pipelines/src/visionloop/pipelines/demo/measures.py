@@ -124,7 +124,7 @@ def _save_random_version(
 ) -> str:
     import pandas
 
-    from visionloop.data.versions import load_version, save_version
+    from visionloop.data.versions.version import load_version, save_version
 
     project = load_project(workspace.params)
     before = load_version(workspace.version("v3"), workspace.images)

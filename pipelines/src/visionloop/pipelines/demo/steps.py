@@ -40,7 +40,7 @@ FRAMES_AFTER = 900
 
 def start(demo: Demo) -> Result:
     """Label Studio starts in the background while the samples are prepared."""
-    from visionloop.data.datasets import open_workspace_dataset
+    from visionloop.data.datasets.table import open_workspace_dataset
     from visionloop.labeling import server
 
     dataset = open_workspace_dataset(demo.workspace)
@@ -113,8 +113,8 @@ def release(demo: Demo) -> Result:
 
 def serve(demo: Demo) -> Result:
     """The edge agent takes the release and watches the line: the product switches."""
-    from visionloop.data.datasets import open_workspace_dataset
-    from visionloop.data.line import write_line
+    from visionloop.data.datasets.line import write_line
+    from visionloop.data.datasets.table import open_workspace_dataset
     from visionloop.serving.edge.agent import run_agent
     from visionloop.serving.params import ServingParams
 
@@ -147,7 +147,7 @@ def watch_line(demo: Demo) -> Result:
 
 def second_review(demo: Demo) -> Result:
     """The frames of the edge become samples; the most useful ones are annotated."""
-    from visionloop.data.collect import collect as collect_frames
+    from visionloop.data.collection.collect import collect as collect_frames
 
     collected = collect_frames(workspace=demo.workspace)
     demo.reproduce("embed", "split")
@@ -166,8 +166,8 @@ def second_champion(demo: Demo) -> Result:
 
 def second_release(demo: Demo) -> Result:
     """The new champion becomes the next release, and the agent goes on with it."""
-    from visionloop.data.datasets import open_workspace_dataset
-    from visionloop.data.line import write_line
+    from visionloop.data.datasets.line import write_line
+    from visionloop.data.datasets.table import open_workspace_dataset
     from visionloop.serving.edge.agent import run_agent
     from visionloop.serving.params import ServingParams
 
@@ -243,7 +243,7 @@ def annotate(demo: Demo, version: str) -> Result:
 
 def look_again(demo: Demo, version: str) -> Result:
     """Find doubtful annotations, send them back, pull the verdicts, freeze."""
-    from visionloop.data.label_issues import find
+    from visionloop.data.quality.label_issues import find
     from visionloop.labeling import server
     from visionloop.labeling.annotator import review
     from visionloop.labeling.pull import pull
@@ -300,7 +300,7 @@ def spend_passes(workspace: Workspace, share: float) -> None:
 
 def truth_of(demo: Demo) -> dict[str, list[Annotation]]:
     """What the scripted annotator knows; nothing else in the ring reads it."""
-    from visionloop.data.datasets import open_workspace_dataset
+    from visionloop.data.datasets.table import open_workspace_dataset
 
     return open_workspace_dataset(demo.workspace).truth()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from visionloop.core.config import ProjectParams
 from visionloop.core.plugins import resolve
 from visionloop.core.workspace import Workspace
-from visionloop.data.versions import DatasetVersion
+from visionloop.data.versions.version import DatasetVersion
 from visionloop.serving.manifest import ImageInput, ModelOutputs
 from visionloop.training.checkpoint import Checkpoint
 from visionloop.training.params import TrainingParams

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from visionloop.core.errors import DataError
-from visionloop.data.versions import DatasetVersion
+from visionloop.data.versions.version import DatasetVersion
 from visionloop.training.truth import Boxes, train_boxes
 
 __all__ = ["write_yolo_folder"]

@@ -1,0 +1,1 @@
+"""Images that come in by themselves: cameras, schedules, frames of the edge."""

@@ -1,0 +1,1 @@
+"""The dataset table and the verb that imports a row of it."""

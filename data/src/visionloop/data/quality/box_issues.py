@@ -1,0 +1,283 @@
+"""Doubtful boxes: what a model that has not learned them says against them.
+
+Each box is compared with the model's boxes by overlap: a confident answer where nothing is
+annotated (*missing*), an annotation where the model sees nothing (*spurious*), one that
+overlaps badly (*shifted*) or carries another class (*swapped*). ObjectLab's image score
+(Tkachenko et al., 2023; cleanlab) decides between findings of equal weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.core.entities import Annotation, Detections
+from visionloop.core.errors import DataError
+from visionloop.core.files import read_json
+from visionloop.core.geometry import box_iou
+from visionloop.core.progress import say_step, track
+from visionloop.core.tables import PREDICTIONS, read_table
+from visionloop.core.workspace import Workspace
+from visionloop.data.raw import read_samples
+
+if TYPE_CHECKING:
+    from visionloop.serving.package import ModelPackage
+
+__all__ = ["compare_boxes", "find_box_issues", "measure_recall", "object_lab_quality"]
+
+LOWEST_CONFIDENCE = 0.05
+"""Answers below it say nothing."""
+SAME_PLACE = 0.5
+"""IoU from which two boxes mean the same object in the same place."""
+NEARBY = 0.1
+"""IoU from which two boxes may mean the same object."""
+ERROR_SHARE = 0.05
+"""Share of boxes that are expected to be wrong before the model was asked."""
+
+
+def find_box_issues(
+    workspace: Workspace, rows: list[Annotation], suspects: set[str], classes: list[str]
+) -> list[dict[str, Any]]:
+    """Findings on the boxes of the suspects.
+
+    Predictions come from ``data/predictions.parquet`` where it is, else from the package
+    in ``artifacts/package``; samples that the package was trained on are left out, as it
+    would only repeat what it was told.
+
+    Raises
+    ------
+    DataError, PackageError
+        If there is neither, or the package cannot be trusted.
+    """
+    answers = _predictions(workspace, sorted(suspects))
+    if not answers:
+        return []
+    index = {name: number for number, name in enumerate(classes)}
+    boxes: dict[str, list[Annotation]] = {one: [] for one in answers}
+    for row in rows:
+        if row.sample_id in boxes and row.xyxy is not None:
+            boxes[row.sample_id].append(row)
+    given = {one: _boxes_of(boxes[one], index) for one in answers}
+    quality = object_lab_quality(
+        [given[one] for one in answers], list(answers.values()), len(classes)
+    )
+    recall = measure_recall([given[one] for one in answers], list(answers.values()), len(classes))
+    found = []
+    for one, doubt in zip(answers, 1 - quality, strict=True):
+        for issue in compare_boxes(*given[one], answers[one], classes, recall):
+            # Nine parts what is wrong with this box, one part how odd the whole image is.
+            severity = 0.9 * issue["severity"] + 0.1 * float(doubt)
+            found.append({"sample_id": one, **issue, "severity": severity})
+    return found
+
+
+def compare_boxes(
+    xyxy: NDArray[np.float32],
+    class_id: NDArray[np.int64],
+    answer: Detections,
+    classes: Sequence[str],
+    recall: NDArray[np.float64],
+) -> list[dict[str, Any]]:
+    """Compare the annotated boxes of one image with a model's.
+
+    Parameters
+    ----------
+    xyxy : float32 array (N, 4), pixels
+    class_id : int64 array (N,)
+    answer : Detections
+    classes : sequence of str
+    recall : float64 array (C,)
+        Share of the boxes of each class that the model sees at all: a model that misses
+        many is no witness against a box that it does not see.
+
+    Returns
+    -------
+    list of dict
+        ``kind`` (missing, spurious, shifted, swapped), ``reason``, ``severity`` in [0, 1],
+        ``suggestion`` (class name), ``xyxy`` (list of 4 floats).
+    """
+    iou = box_iou(xyxy, answer.xyxy)
+    found = [
+        row
+        for number in range(len(xyxy))
+        if (row := _doubt_annotation(number, xyxy, class_id, iou, answer, classes, recall))
+    ]
+    for number in range(len(answer)):
+        overlap = float(iou[:, number].max(initial=0))
+        if overlap >= NEARBY:
+            continue
+        sure = float(answer.confidence[number])
+        name = classes[int(answer.class_id[number])]
+        found.append(
+            _finding(
+                "missing",
+                f"The model sees '{name}' ({sure:.0%}) where nothing is annotated.",
+                sure,
+                name,
+                answer.xyxy[number],
+            )
+        )
+    return found
+
+
+def _doubt_annotation(
+    number: int,
+    xyxy: NDArray[np.float32],
+    class_id: NDArray[np.int64],
+    iou: NDArray[np.float32],
+    answer: Detections,
+    classes: Sequence[str],
+    recall: NDArray[np.float64],
+) -> dict[str, Any] | None:
+    own, place = classes[int(class_id[number])], xyxy[number]
+    near = np.flatnonzero(iou[number] >= NEARBY)
+    if not len(near):
+        reason = f"Annotated '{own}', but the model sees nothing there."
+        overlooked = 1 - float(recall[class_id[number]])
+        wrong = ERROR_SHARE / (ERROR_SHARE + (1 - ERROR_SHARE) * overlooked)  # Bayes' rule
+        return _finding("spurious", reason, wrong, "", place)
+    weight = iou[number, near] * answer.confidence[near]
+    best = int(near[weight.argmax()])
+    overlap, sure = float(iou[number, best]), float(answer.confidence[best])
+    name = classes[int(answer.class_id[best])]
+    same = near[answer.class_id[near] == class_id[number]]
+    if name != own and overlap >= SAME_PLACE:
+        agrees = float((iou[number, same] * answer.confidence[same]).max(initial=0))
+        reason = f"Annotated '{own}', but the model says '{name}' ({sure:.0%}) there."
+        return _finding("swapped", reason, max(0.0, sure - agrees), name, place)
+    if overlap < SAME_PLACE:
+        reason = f"The model draws '{name}' ({sure:.0%}) elsewhere: they overlap {overlap:.0%}."
+        return _finding("shifted", reason, sure * (1 - overlap), name, place)
+    return None
+
+
+def _finding(
+    kind: str, reason: str, severity: float, suggestion: str, xyxy: NDArray[np.float32]
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "reason": reason,
+        "severity": severity,
+        "suggestion": suggestion,
+        "xyxy": [float(value) for value in xyxy],
+    }
+
+
+def measure_recall(
+    given: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
+    answers: Sequence[Detections],
+    classes: int,
+) -> NDArray[np.float64]:
+    """Share of the annotated boxes of each class near which the model sees anything.
+
+    Returns
+    -------
+    float64 array (C,)
+        Between 0 and 1, with one success and one failure added (Laplace).
+    """
+    seen, total = np.ones(classes), np.full(classes, 2.0)
+    for (xyxy, class_id), answer in zip(given, answers, strict=True):
+        near = box_iou(xyxy, answer.xyxy).max(axis=1, initial=0) >= NEARBY
+        np.add.at(seen, class_id, near)
+        np.add.at(total, class_id, 1)
+    return np.asarray(seen / total, np.float64)
+
+
+def object_lab_quality(
+    given: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
+    answers: Sequence[Detections],
+    classes: int,
+) -> NDArray[np.float64]:
+    """ObjectLab's quality of each image's annotations, in [0, 1]; 1 is good.
+
+    Parameters
+    ----------
+    given : sequence of (xyxy float32 (N, 4), class_id int64 (N,))
+    answers : sequence of Detections
+    classes : int
+    """
+    from cleanlab.object_detection.rank import get_label_quality_scores
+
+    labels = [{"bboxes": xyxy, "labels": class_id} for xyxy, class_id in given]
+    predictions = []
+    for answer in answers:
+        rows = np.concatenate([answer.xyxy, answer.confidence[:, None]], axis=1)
+        by_class = np.empty(classes, object)
+        for number in range(classes):
+            by_class[number] = rows[answer.class_id == number].astype(np.float64)
+        predictions.append(by_class)
+    return np.asarray(get_label_quality_scores(labels, predictions, verbose=False), np.float64)
+
+
+def _boxes_of(
+    rows: list[Annotation], index: dict[str, int]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    xyxy = np.array([row.xyxy for row in rows], np.float32).reshape(-1, 4)
+    return xyxy, np.array([index[row.class_name] for row in rows], np.int64)
+
+
+def _predictions(workspace: Workspace, suspects: list[str]) -> dict[str, Detections]:
+    path = workspace.root / "data" / "predictions.parquet"
+    if path.exists():
+        frame = read_table(path, PREDICTIONS)
+        frame = frame[frame["sample_id"].isin(suspects) & frame["xyxy"].notna()]
+        return {row.sample_id: _detections(row) for row in frame.itertuples()}
+    from visionloop.serving.package import load_package
+
+    if not workspace.package.is_dir():
+        raise DataError(
+            "label issues",
+            "need a model's answers, and there is no package yet",
+            "visionloop train export makes artifacts/package",
+        )
+    package = load_package(workspace.package)
+    learned = _learned_samples(workspace, package)
+    fresh = [one for one in suspects if one not in learned]
+    if len(fresh) < len(suspects):
+        say_step(f"{len(suspects) - len(fresh)} samples are left out: the package learned them")
+    return _predict(workspace, package, fresh)
+
+
+def _learned_samples(workspace: Workspace, package: ModelPackage) -> set[str]:
+    """Samples of the dataset version that the package was trained on."""
+    wanted = package.manifest.lineage.dataset_fingerprint
+    for path in sorted(workspace.versions.glob("*/manifest.json")):
+        if read_json(path)["fingerprint"] == wanted:
+            from visionloop.data.versions.version import load_version
+
+            samples = load_version(path.parent, workspace.images).samples
+            return set(samples.loc[samples["split"] != "test", "sample_id"])
+    raise DataError(
+        f"package {package.sha256[:12]}",
+        f"was trained on dataset version {wanted[:12]}, which is not here",
+        "bring that version back (dvc checkout): only then can it be told what it has learned",
+    )
+
+
+def _predict(
+    workspace: Workspace, package: ModelPackage, sample_ids: list[str]
+) -> dict[str, Detections]:
+    from visionloop.serving.images import read_image
+    from visionloop.serving.predictor import Predictor
+
+    samples = read_samples(workspace)
+    names = dict(zip(samples["sample_id"], samples["file_name"], strict=True))
+    predictor = Predictor(package)
+    answers: dict[str, Detections] = {}
+    for one in track(sample_ids, "asking the model about annotated boxes"):
+        image = read_image(workspace.images / names[one])
+        (prediction,) = predictor.predict([image], minimum_confidence=LOWEST_CONFIDENCE)
+        assert isinstance(prediction.answer, Detections)
+        answers[one] = prediction.answer
+    return answers
+
+
+def _detections(row: Any) -> Detections:
+    return Detections(
+        np.array([list(box) for box in row.xyxy], np.float32).reshape(-1, 4),
+        np.array(row.class_id, np.int64),
+        np.array(row.confidence, np.float32),
+    )

@@ -1,0 +1,1 @@
+"""Train, val and test by group; near-duplicates."""

@@ -1,0 +1,1 @@
+"""Made images: conditions of a plant, boards, defects; always marked as synthetic."""

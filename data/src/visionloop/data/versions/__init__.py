@@ -1,0 +1,1 @@
+"""Dataset versions: freeze, load, diff, verify."""

@@ -11,32 +11,24 @@ minutes) and keeps them beside the results; later runs take about five minutes.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
+from backbone import embed_files
 from numpy.typing import NDArray
+from report import RESULTS, make_row, save_results
 
-from visionloop.core.files import write_json
 from visionloop.core.image_statistics import STATISTIC_NAMES, measure_image
 from visionloop.core.privacy import set_quiet_environment
-from visionloop.core.progress import say_done, track
-from visionloop.core.workspace import Workspace
+from visionloop.core.progress import track
 from visionloop.monitoring.families import compare_windows
 from visionloop.monitoring.params import DriftParams
 from visionloop.monitoring.windows import Window
 
-RESULTS = Path(__file__).parent / "results"
 CELLS = RESULTS / "drift_cells.npz"
-REPOSITORY = Path(__file__).parents[1]
 ALPHA = 0.01
 SIZE = 150
 SHIFTS = (0.1, 0.2, 1.0)
@@ -58,17 +50,7 @@ def main() -> None:
     rows = null_rows(frames, cells, options.draws)
     rows += power_rows(frames, cells, options.draws // 10)
     rows += peer_rows(frames, cells, options.peer_draws)
-    for row in rows:
-        peer = "" if row["peer"] is None else f"   {row['peer_name']} {row['peer']:.3f}"
-        print(f"{row['claim']:<78} {row['ours']:.3f}{peer}")
-    content = {
-        "name": "drift",
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "command": " ".join(["python", "benchmarks/drift.py", *sys.argv[1:]]),
-        "rows": rows,
-    }
-    say_done("results", write_json(RESULTS / "drift.json", content))
+    save_results("drift", rows)
 
 
 def null_rows(frames: pandas.DataFrame, cells: dict[str, Any], draws: int) -> list[dict[str, Any]]:
@@ -247,8 +229,6 @@ def embed_cells() -> dict[str, Any]:
     """All monocrystalline cells and some polycrystalline ones, through the backbone package."""
     from visionloop.data.datasets.table import open_dataset
     from visionloop.serving.images import decode_image
-    from visionloop.serving.package import load_package
-    from visionloop.serving.predictor import Predictor
 
     dataset = open_dataset("elpv", seed=0)
     samples = list(dataset.samples())
@@ -256,33 +236,17 @@ def embed_cells() -> dict[str, Any]:
     mono = [one for one in samples if one.attributes["cell_type"] == "mono"]
     chosen = mono + [poly[number * len(poly) // POLY_CELLS] for number in range(POLY_CELLS)]
     truth = dataset.truth()
-    with tempfile.TemporaryDirectory() as folder:
-        predictor = Predictor(load_package(make_backbone(Path(folder))))
-        vectors, statistics = [], []
-        for one in track(chosen, "embedding cells"):
-            image = decode_image(one.content)
-            vectors.append(predictor.embed([image])[0])
-            statistics.append(list(measure_image(image).as_row().values()))
+    statistics = [
+        list(measure_image(decode_image(one.content)).as_row().values()) for one in chosen
+    ]
     classes = [truth[one.sample_id][0].class_name for one in chosen]
     return {
-        "vectors": np.array(vectors, np.float32),
+        "vectors": embed_files([one.content for one in chosen]),
         "statistics": np.array(statistics),
         "is_mono": np.array([one.attributes["cell_type"] == "mono" for one in chosen]),
         "is_commissioning": np.array([one.phase == "commissioning" for one in chosen]),
         "is_defective": np.array(classes) == "defective",
     }
-
-
-def make_backbone(folder: Path) -> Path:
-    """The backbone package of the default recipe, signed with a throw-away key."""
-    from visionloop.serving.signing import new_key_pair
-    from visionloop.training.backbone import export_backbone
-
-    private, public = new_key_pair(folder / "keys")
-    os.environ["VISIONLOOP_SIGNING_KEY"] = str(private)
-    os.environ["VISIONLOOP_TRUSTED_KEYS"] = str(public)
-    (folder / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
-    return export_backbone(workspace=Workspace(folder)).package
 
 
 def tally(fired: dict[tuple[str, float], int], name: str, share: float, is_drift: bool) -> None:
@@ -296,31 +260,6 @@ def wilson(count: int, total: int) -> list[float]:
     middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
     return [float(max(0.0, middle - half)), float(min(1.0, middle + half))]
-
-
-def make_row(
-    claim: str,
-    ours: float,
-    *,
-    peer: float | None = None,
-    peer_name: str = "",
-    spread: list[float] | None = None,
-    target: float | None = None,
-    met: bool | None = None,
-    higher_is_better: bool,
-) -> dict[str, Any]:
-    """One row of the results file; the ratio is ours by the peer's."""
-    return {
-        "claim": claim,
-        "ours": ours,
-        "peer": peer,
-        "peer_name": peer_name,
-        "ratio": ours / peer if peer else None,
-        "spread": spread,
-        "target": target,
-        "higher_is_better": higher_is_better,
-        "met": met if met is not None or target is None else ours >= target,
-    }
 
 
 if __name__ == "__main__":

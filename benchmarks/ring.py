@@ -14,10 +14,6 @@ beside the results; later runs take about ten minutes.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,21 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from backbone import embed_files
 from numpy.typing import NDArray
+from report import RESULTS, make_row, save_results
 
 from visionloop.core.config import load_block
-from visionloop.core.files import write_json
 from visionloop.core.plugins import resolve
 from visionloop.core.privacy import set_quiet_environment
-from visionloop.core.progress import say_done, track
-from visionloop.core.workspace import Workspace
+from visionloop.core.progress import track
 from visionloop.data.quality.class_issues import rank_label_issues
 from visionloop.labeling.strategies import STRATEGIES
 from visionloop.training.head import FeatureSplit, train_head
 from visionloop.training.params import TrainingParams
 from visionloop.training.resume import ResumePoint
 
-RESULTS = Path(__file__).parent / "results"
 CELLS = RESULTS / "ring_cells.npz"
 REPOSITORY = Path(__file__).parents[1]
 BUDGET = 200
@@ -85,19 +80,7 @@ def main() -> None:
     numbers = range(options.first_split, options.first_split + options.splits)
     measured = [measure_split(cells, number) for number in track(numbers, "splits")]
     rows = make_rows({name: np.array([one[name] for one in measured]) for name in measured[0]})
-    for row in rows:
-        spread = "" if row["spread"] is None else "   [{:+.3f}, {:+.3f}]".format(*row["spread"])
-        met = {None: "", True: "   met", False: "   MISSED"}[row["met"]]
-        print(f"{row['claim']:<88} {row['ours']:+.3f}{spread}{met}")
-    content = {
-        "name": "ring",
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "command": " ".join(["python", "benchmarks/ring.py", *sys.argv[1:]]),
-        "splits": options.splits,
-        "rows": rows,
-    }
-    say_done("results", write_json(RESULTS / "ring.json", content))
+    save_results("ring", rows, splits=options.splits)
 
 
 def measure_split(cells: Cells, number: int) -> dict[str, float]:
@@ -263,39 +246,18 @@ def load_cells() -> Cells:
 def embed_cells() -> dict[str, Any]:
     """All cells through the backbone package of the default recipe."""
     from visionloop.data.datasets.table import open_dataset
-    from visionloop.serving.images import decode_image
-    from visionloop.serving.package import load_package
-    from visionloop.serving.predictor import Predictor
 
     dataset = open_dataset("elpv", seed=0)
     truth = dataset.truth()
     samples = list({one.sample_id: one for one in dataset.samples()}.values())
-    with tempfile.TemporaryDirectory() as folder:
-        predictor = Predictor(load_package(make_backbone(Path(folder))))
-        vectors = [
-            predictor.embed([decode_image(one.content)])[0]
-            for one in track(samples, "embedding cells")
-        ]
     return {
-        "vectors": np.array(vectors, np.float32),
+        "vectors": embed_files([one.content for one in samples]),
         "is_defective": np.array(
             [truth[one.sample_id][0].class_name == "defective" for one in samples]
         ),
         "blocks": np.array([one.attributes["block"] for one in samples]),
         "ids": np.array([one.sample_id for one in samples]),
     }
-
-
-def make_backbone(folder: Path) -> Path:
-    """The backbone package, signed with a throw-away key."""
-    from visionloop.serving.signing import new_key_pair
-    from visionloop.training.backbone import export_backbone
-
-    private, public = new_key_pair(folder / "keys")
-    os.environ["VISIONLOOP_SIGNING_KEY"] = str(private)
-    os.environ["VISIONLOOP_TRUSTED_KEYS"] = str(public)
-    (folder / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
-    return export_backbone(workspace=Workspace(folder)).package
 
 
 def make_rows(found: dict[str, NDArray[np.float64]]) -> list[dict[str, Any]]:
@@ -306,26 +268,26 @@ def make_rows(found: dict[str, NDArray[np.float64]]) -> list[dict[str, Any]]:
     repaired = found["recommended second look"] - found["random second look"]
     loss = found["recommended mono loss"]
     rows = [
-        make_row(f"{poly}recommended", found["recommended"], target=0.75),
-        *(make_row(poly + name, found[name]) for name in ("random", "clustered", "uncertain")),
-        make_row("the same, no poly annotated", found["mono-only"]),
-        make_row("the same, all poly annotated", found["all"]),
-        make_row("recommended less random, paired over splits", gain, target=0.0, is_strict=True),
-        make_row("share of splits in which recommended is better", (gain > 0).astype(float)),
-        make_row("loss on mono, recommended", loss, target=0.02, higher_is_better=False),
-        make_row("loss on mono, random", found["random mono loss"], higher_is_better=False),
-        make_row(f"{poly}recommended, second look", found["recommended second look"]),
-        make_row(f"{poly}random, second look", found["random second look"]),
-        make_row("recommended less random, both with a second look, paired", repaired),
+        mean_row(f"{poly}recommended", found["recommended"], target=0.75),
+        *(mean_row(poly + name, found[name]) for name in ("random", "clustered", "uncertain")),
+        mean_row("the same, no poly annotated", found["mono-only"]),
+        mean_row("the same, all poly annotated", found["all"]),
+        mean_row("recommended less random, paired over splits", gain, target=0.0, is_strict=True),
+        mean_row("share of splits in which recommended is better", (gain > 0).astype(float)),
+        mean_row("loss on mono, recommended", loss, target=0.02, higher_is_better=False),
+        mean_row("loss on mono, random", found["random mono loss"], higher_is_better=False),
+        mean_row(f"{poly}recommended, second look", found["recommended second look"]),
+        mean_row(f"{poly}random, second look", found["random second look"]),
+        mean_row("recommended less random, both with a second look, paired", repaired),
     ]
     for name, what in (("mono", "200 mono"), ("poly", "200 poly"), ("pooled", "both, 400")):
         rows += [
-            make_row(
+            mean_row(
                 f"planted errors held by a list of their number: {what}",
                 found[f"issues {name}"],
                 target=0.5,
             ),
-            make_row(
+            mean_row(
                 f"planted errors held by a second look of {SECOND_LOOK}: {what}",
                 found[f"issues {name} second look"],
             ),
@@ -333,7 +295,7 @@ def make_rows(found: dict[str, NDArray[np.float64]]) -> list[dict[str, Any]]:
     return [{**row, "splits": count} for row in rows]
 
 
-def make_row(
+def mean_row(
     claim: str,
     values: NDArray[np.float64],
     *,
@@ -351,17 +313,14 @@ def make_row(
     if target is not None:
         judged = mean - half if is_strict else mean
         met = judged > target if is_strict else (judged >= target) == higher_is_better
-    return {
-        "claim": claim,
-        "ours": mean,
-        "peer": None,
-        "peer_name": "",
-        "ratio": None,
-        "spread": [mean - half, mean + half],
-        "target": target,
-        "higher_is_better": higher_is_better,
-        "met": met,
-    }
+    return make_row(
+        claim,
+        mean,
+        spread=[mean - half, mean + half],
+        target=target,
+        met=met,
+        higher_is_better=higher_is_better,
+    )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Iterable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -56,6 +56,9 @@ class BoardSource(Protocol):
     def image(self, name: str) -> bytes:
         """The image file, PNG."""
 
+    def template(self, name: str) -> bytes:
+        """The board without defects, PNG."""
+
     def boxes(self, name: str) -> Boxes:
         """Defects: x1, y1, x2, y2 in pixels and the class name."""
 
@@ -87,6 +90,13 @@ class DeepPcbDataset:
         """The boxes of every image by sample id."""
         return {
             sample_id: _annotations(sample_id, self._boards.boxes(name))
+            for name, sample_id in self._sample_ids.items()
+        }
+
+    def templates(self) -> dict[str, Callable[[], bytes]]:
+        """Sample id to a function that reads the PNG of its defect-free board."""
+        return {
+            sample_id: partial(self._boards.template, name)
             for name, sample_id in self._sample_ids.items()
         }
 
@@ -178,6 +188,10 @@ class ZippedBoards:
 
     def image(self, name: str) -> bytes:
         return read_member(self._archive, f"test/{name}.png")
+
+    def template(self, name: str) -> bytes:
+        """The defect-free board that the image was compared with, PNG of the same size."""
+        return read_member(self._archive, f"temp/{name}.png")
 
     def boxes(self, name: str) -> Boxes:
         file = f"labels/{name}.txt"

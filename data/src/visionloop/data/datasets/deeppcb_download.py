@@ -140,10 +140,17 @@ class DownloadedBoards:
 
     def image(self, name: str) -> bytes:
         """A 1-bit PNG: the authors binarise their scans, JPEG blurs the edges again."""
+        return self._picture(name, "test")
+
+    def template(self, name: str) -> bytes:
+        """The defect-free board that the image was compared with."""
+        return self._picture(name, "temp")
+
+    def _picture(self, name: str, kind: str) -> bytes:
         import cv2
         import numpy as np
 
-        content = self._read(f"PCBData/group{name[:5]}/{name[:5]}/{name}_test.jpg")
+        content = self._read(f"PCBData/group{name[:5]}/{name[:5]}/{name}_{kind}.jpg")
         grey = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
         if grey is None:
             raise DataError(f"DeepPCB image {name}", "cannot be decoded")

@@ -57,6 +57,13 @@ class GeneratedBoards:
         """The image file, 1-bit PNG of 640 x 640."""
         return _coded(self._seed, name)[0]
 
+    def template(self, name: str) -> bytes:
+        """The same board before its defects were drawn."""
+        generator = random.Random(f"{self._seed}:{name}")
+        copper, _, _ = draw_template(generator, dense=BOARDS[name[:5]][2])
+        _, coded = cv2.imencode(".png", 255 - copper, [cv2.IMWRITE_PNG_BILEVEL, 1])
+        return bytes(coded)
+
     def boxes(self, name: str) -> Boxes:
         """Its defects."""
         return list(_coded(self._seed, name)[1])

@@ -1,0 +1,364 @@
+"""The six defects of bare circuit boards, drawn on any defect-free template.
+
+Copper is dark on a light board (DeepPCB) or told by a mask. Each kind is drawn only where it
+can occur: an open across a trace, a short across a gap, a mousebite into an edge, a spur out
+of it, copper on free board, a pin-hole inside copper. Sizes default to what 250 training
+boards of DeepPCB show (5th to 95th percentile of the changed pixels); boxes hold every
+changed pixel and the margin that its annotators left (median 9 px).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.data.synthesis.strokes import Mask, draw_spot, draw_stroke
+
+__all__ = ["KINDS", "DefectSizes", "DrawnDefect", "Template", "draw_defect"]
+
+Image = NDArray[np.uint8]
+Generator = np.random.Generator
+Vector = NDArray[np.float64]
+
+TRIES = 60
+
+
+@dataclass(frozen=True)
+class DefectSizes:
+    """Ranges that sizes are drawn from, in pixels.
+
+    Attributes
+    ----------
+    stroke : (float, float)
+        Width of a stroke.
+    trace : (float, float)
+        Width of the traces that an open cuts.
+    gap : (float, float)
+        Width of the gaps that a short bridges.
+    depth : (float, float)
+        How far a mousebite or spur reaches from the edge.
+    spot : (float, float)
+        Length of spots of copper and pin-holes.
+    margin : float
+        What a box shows around the changed pixels.
+    """
+
+    stroke: tuple[float, float] = (4.0, 13.0)
+    trace: tuple[float, float] = (5.0, 55.0)
+    gap: tuple[float, float] = (5.0, 55.0)
+    depth: tuple[float, float] = (6.0, 25.0)
+    spot: tuple[float, float] = (9.0, 34.0)
+    margin: float = 9.0
+
+    def scaled(self, factor: float) -> DefectSizes:
+        """All ranges times a factor (other resolution or severity); the margin stays."""
+
+        def times(span: tuple[float, float]) -> tuple[float, float]:
+            return span[0] * factor, span[1] * factor
+
+        return DefectSizes(
+            times(self.stroke),
+            times(self.trace),
+            times(self.gap),
+            times(self.depth),
+            times(self.spot),
+            self.margin,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnDefect:
+    """One defect on a board.
+
+    Attributes
+    ----------
+    kind : str
+    board : bool array (H, W)
+        Copper with the defect.
+    mask : bool array (H, W)
+        Pixels that it changed.
+    xyxy : (x1, y1, x2, y2)
+        Pixels; every changed pixel and the margin, clipped to the image.
+    """
+
+    kind: str
+    board: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    xyxy: tuple[float, float, float, float]
+
+
+class Template:
+    """Copper of a clean board, with its edges and what lies on either side of them.
+
+    Parameters
+    ----------
+    copper : bool array (H, W)
+    """
+
+    def __init__(self, copper: NDArray[np.bool_]) -> None:
+        self.copper = copper
+        self.shape: tuple[int, int] = (copper.shape[0], copper.shape[1])
+
+    @classmethod
+    def of_image(cls, image: Image) -> Template:
+        """Dark is copper: Otsu's threshold of an image (H, W) or (H, W, 3)."""
+        grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        _, light = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+        return cls(light == 0)
+
+    @cached_property
+    def edges(self) -> tuple[NDArray[np.int64], Vector]:
+        """Copper pixels at an edge, (N, 2) as x, y, and unit vectors that point off the copper."""
+        copper = self.copper.astype(np.uint8)
+        inner = cv2.erode(copper, np.ones((3, 3), np.uint8), borderValue=1)
+        rows, columns = np.nonzero(copper - inner)
+        soft = cv2.GaussianBlur(copper.astype(np.float32), (0, 0), 2.5)
+        slope = np.stack(
+            [cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)], axis=-1
+        )[rows, columns]
+        length = np.hypot(slope[:, 0], slope[:, 1])
+        kept = length > 0.05
+        places = np.stack([columns, rows], axis=1)[kept]
+        return places, -(slope[kept] / length[kept, None]).astype(np.float64)
+
+    @cached_property
+    def inside(self) -> NDArray[np.float32]:
+        """Pixels from each copper pixel to the nearest board."""
+        return np.asarray(cv2.distanceTransform(self.copper.astype(np.uint8), cv2.DIST_L2, 5))
+
+    @cached_property
+    def outside(self) -> NDArray[np.float32]:
+        """Pixels from each board pixel to the nearest copper."""
+        return np.asarray(cv2.distanceTransform((~self.copper).astype(np.uint8), cv2.DIST_L2, 5))
+
+    def draw_edge(self, generator: Generator) -> tuple[Vector, Vector] | None:
+        """A random edge pixel and its outward direction; None on a board without edges."""
+        places, normals = self.edges
+        if not len(places):
+            return None
+        number = int(generator.integers(len(places)))
+        return places[number].astype(np.float64), normals[number]
+
+    def reach(self, start: Vector, way: Vector, *, copper: bool, limit: float) -> float:
+        """Pixels from start along a way that are copper (or are not), up to a limit or the rim."""
+        steps = np.arange(1.0, limit + 1)
+        points = np.rint(start + steps[:, None] * way).astype(int)
+        height, width = self.shape
+        within = (
+            (points[:, 0] >= 0)
+            & (points[:, 1] >= 0)
+            & (points[:, 0] < width)
+            & (points[:, 1] < height)
+        )
+        points = points[: int(within.argmin()) if not within.all() else len(points)]
+        same = self.copper[points[:, 1], points[:, 0]] == copper
+        if same.all():
+            return float("inf") if len(points) < len(steps) else limit
+        return float(same.argmin())
+
+
+def draw_defect(
+    template: Template,
+    kind: str,
+    generator: Generator,
+    *,
+    sizes: DefectSizes | None = None,
+    board: NDArray[np.bool_] | None = None,
+    taken: NDArray[np.bool_] | None = None,
+) -> DrawnDefect | None:
+    """Draw a defect of this kind at a random place where it can occur.
+
+    Parameters
+    ----------
+    template : Template
+    kind : str
+        A row of ``KINDS``.
+    generator : numpy Generator
+    sizes : DefectSizes or None
+        None takes the defaults, which fit 640 x 640 pixels of DeepPCB.
+    board : bool array (H, W) or None
+        Copper with the defects so far; None is the clean template.
+    taken : bool array (H, W) or None
+        Where no defect may be any more.
+
+    Returns
+    -------
+    DrawnDefect or None
+        None where the board offers no place for it.
+
+    Raises
+    ------
+    KeyError
+        Unknown kind.
+    """
+    function, adds = KINDS[kind]
+    sizes = sizes or DefectSizes()
+    before = template.copper if board is None else board
+    for _ in range(TRIES):
+        drawn = function(template, sizes, generator)
+        if drawn is None:
+            continue
+        after = before | (drawn > 0) if adds else before & (drawn == 0)
+        mask = after != before
+        if mask.sum() < 12:
+            continue
+        xyxy = _box_of(mask, sizes.margin)
+        x1, y1, x2, y2 = (int(value) for value in xyxy)
+        if taken is not None and taken[y1:y2, x1:x2].any():
+            continue
+        return DrawnDefect(kind, after, mask, xyxy)
+    return None
+
+
+def _open(template: Template, sizes: DefectSizes, generator: Generator) -> Mask | None:
+    """A trace is cut through, from edge to edge."""
+    edge = template.draw_edge(generator)
+    if edge is None:
+        return None
+    place, outward = edge
+    width = template.reach(place, -outward, copper=True, limit=sizes.trace[1] + 1)
+    if not sizes.trace[0] <= width <= sizes.trace[1]:
+        return None
+    start, end = place + 3 * outward, place - (width + 3) * outward
+    end = end + np.array([-outward[1], outward[0]]) * generator.normal(0, 0.12 * width)
+    widths = _stroke_widths(sizes, generator)
+    return draw_stroke(template.shape, start, end, width=widths, generator=generator, wobble=0.08)
+
+
+def _short(template: Template, sizes: DefectSizes, generator: Generator) -> Mask | None:
+    """Copper bridges the gap to the next copper."""
+    edge = template.draw_edge(generator)
+    if edge is None:
+        return None
+    place, outward = edge
+    gap = template.reach(place, outward, copper=False, limit=sizes.gap[1] + 1)
+    if not sizes.gap[0] <= gap <= sizes.gap[1]:
+        return None
+    start, end = place - 2 * outward, place + (gap + 3) * outward
+    widths = _stroke_widths(sizes, generator)
+    return draw_stroke(template.shape, start, end, width=widths, generator=generator, wobble=0.08)
+
+
+def _mousebite(template: Template, sizes: DefectSizes, generator: Generator) -> Mask | None:
+    """A bite out of the edge of copper, which still conducts."""
+    edge = template.draw_edge(generator)
+    if edge is None:
+        return None
+    place, outward = edge
+    width = template.reach(place, -outward, copper=True, limit=80)
+    depth = min(_draw_size(sizes.depth, generator), 0.62 * min(width, 80))
+    if depth < 3:
+        return None
+    return _mark_at_edge(template, place, -outward, depth, sizes, generator)
+
+
+def _spur(template: Template, sizes: DefectSizes, generator: Generator) -> Mask | None:
+    """A thorn of copper that reaches nowhere."""
+    edge = template.draw_edge(generator)
+    if edge is None:
+        return None
+    place, outward = edge
+    gap = template.reach(place, outward, copper=False, limit=80)
+    depth = min(_draw_size(sizes.depth, generator), 0.62 * min(gap, 80))
+    if depth < 3:
+        return None
+    return _mark_at_edge(template, place, outward, depth, sizes, generator)
+
+
+def _mark_at_edge(
+    template: Template,
+    place: Vector,
+    way: Vector,
+    depth: float,
+    sizes: DefectSizes,
+    generator: Generator,
+) -> Mask:
+    """A slanted stroke or a spot that starts at an edge and reaches ``depth`` along ``way``."""
+    if generator.random() < 0.4:
+        along = max(5.0, depth * generator.uniform(0.8, 1.8))
+        size = (along, max(4.0, depth * generator.uniform(0.9, 1.6)))
+        centre = place + way * generator.uniform(0.1, 0.4) * depth
+        mask = draw_spot(template.shape, centre, size=size, generator=generator)
+    else:
+        slant = generator.normal(0, 0.5)
+        turned = np.array(
+            [
+                way[0] * np.cos(slant) - way[1] * np.sin(slant),
+                way[0] * np.sin(slant) + way[1] * np.cos(slant),
+            ]
+        )
+        first, last = _stroke_widths(sizes, generator)
+        widths = (min(first, 1.2 * depth), min(last, 1.2 * depth))
+        end = place + turned * max(1.0, depth - widths[1] / 2)
+        mask = draw_stroke(template.shape, place - 2 * way, end, width=widths, generator=generator)
+    return mask
+
+
+def _copper(template: Template, sizes: DefectSizes, generator: Generator) -> Mask | None:
+    """A spot of copper where none should be."""
+    return _free_spot(template, template.outside, sizes, generator)
+
+
+def _pin_hole(template: Template, sizes: DefectSizes, generator: Generator) -> Mask | None:
+    """A hole inside the copper."""
+    return _free_spot(template, template.inside, sizes, generator)
+
+
+def _free_spot(
+    template: Template, room: NDArray[np.float32], sizes: DefectSizes, generator: Generator
+) -> Mask | None:
+    """A spot or short stroke that stays 2 px away from every edge."""
+    length = _draw_size(sizes.spot, generator)
+    breadth = min(length, max(5.0, length * generator.uniform(0.35, 0.9)))
+    rows, columns = np.nonzero(room > breadth / 2 + 2.5)
+    if not len(rows):
+        return None
+    number = int(generator.integers(len(rows)))
+    place = np.array([columns[number], rows[number]], np.float64)
+    if generator.random() < 0.5:
+        mask = draw_spot(template.shape, place, size=(length, breadth), generator=generator)
+    else:
+        angle = generator.uniform(0, 2 * np.pi)
+        end = place + np.array([np.cos(angle), np.sin(angle)]) * max(1.0, length - breadth)
+        taper = generator.uniform(0.45, 1.0)
+        mask = draw_stroke(
+            template.shape, place, end, width=(breadth, breadth * taper), generator=generator
+        )
+    return mask if room[mask > 0].min() > 1.5 else None
+
+
+def _stroke_widths(sizes: DefectSizes, generator: Generator) -> tuple[float, float]:
+    width = _draw_size(sizes.stroke, generator)
+    return width, width * float(generator.uniform(0.6, 1.3))
+
+
+def _draw_size(span: tuple[float, float], generator: Generator) -> float:
+    """Small ones are more frequent: uniform in the logarithm."""
+    return float(np.exp(generator.uniform(np.log(span[0]), np.log(span[1]))))
+
+
+def _box_of(mask: NDArray[np.bool_], margin: float) -> tuple[float, float, float, float]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    height, width = mask.shape
+    return (
+        max(0.0, float(columns[0]) - margin),
+        max(0.0, float(rows[0]) - margin),
+        min(float(width), float(columns[-1]) + 1 + margin),
+        min(float(height), float(rows[-1]) + 1 + margin),
+    )
+
+
+KINDS: dict[str, tuple[Callable[[Template, DefectSizes, Generator], Mask | None], bool]] = {
+    "open": (_open, False),
+    "short": (_short, True),
+    "mousebite": (_mousebite, False),
+    "spur": (_spur, True),
+    "copper": (_copper, True),
+    "pin-hole": (_pin_hole, False),
+}
+"""Kind to its function and whether it adds copper (or takes it away)."""

@@ -1,0 +1,156 @@
+"""Filling boxes so that what was in them cannot be had back (numpy and OpenCV only).
+
+By default nothing from inside a box survives: it is filled with a smooth or coarse picture of
+its *surroundings* and noise, so that even somebody who holds the exact original and applies
+the same filter to it learns nothing. (That attack defeats plain blurring and pixelation:
+McPherson, Shokri, Shmatikov, 2016, arXiv:1609.00408.) With ``cells`` some colour of the inside
+is kept, at most ``LEVEL_BITS`` bits for each of the three channels of a cell.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LEVEL_BITS", "MAX_CELLS", "MODES", "Mode", "kept_bits", "obscure", "widen"]
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Mode = Literal["blur", "pixelate"]
+
+MODES = ("blur", "pixelate")
+LEVEL_BITS = 3
+"""Bits that one channel of a kept cell holds."""
+MAX_CELLS = 4
+MOSAIC = 6
+"""Cells along the longer side of a box that shows its surroundings."""
+NOISE = 10.0
+"""Standard deviation of the noise on a cell, grey levels."""
+_WORKING_SIDE = 320
+"""Longer side of the small picture from which surroundings are taken, pixels."""
+
+
+def widen(xyxy: Floats, margin: float, *, width: int, height: int) -> Floats:
+    """Widen boxes on every side by a share of their longer side, round outwards, clip.
+
+    Parameters
+    ----------
+    xyxy : float32 array (N, 4)
+        Corners in pixels.
+    margin : float
+    width, height : int
+        Pixels of the image.
+
+    Returns
+    -------
+    float32 array (M, 4)
+        Whole numbers; boxes that lie outside the image are gone.
+    """
+    boxes = np.asarray(xyxy, np.float32).reshape(-1, 4)
+    extra = margin * np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])[:, None]
+    low = np.clip(np.floor(boxes[:, :2] - extra), 0, [width, height])
+    high = np.clip(np.ceil(boxes[:, 2:] + extra), 0, [width, height])
+    whole = np.hstack([low, high]).astype(np.float32)
+    return np.asarray(whole[(high > low).all(axis=1)], np.float32)
+
+
+def obscure(
+    image: Image, boxes: Floats, *, mode: Mode, cells: int, generator: np.random.Generator
+) -> Image:
+    """A copy of the image with its boxes filled.
+
+    Parameters
+    ----------
+    image : uint8 array (H, W, 3), BGR
+    boxes : float32 array (N, 4)
+        Corners in pixels, whole numbers inside the image, as :func:`widen` gives them.
+    mode : str
+        ``blur`` or ``pixelate``.
+    cells : int
+        0 keeps nothing of the inside; else so many cells along the longer side keep
+        ``LEVEL_BITS`` bits a channel.
+    generator : Generator
+        Source of the noise.
+
+    Returns
+    -------
+    uint8 array (H, W, 3), BGR
+    """
+    hidden = image.copy()
+    if not len(boxes):
+        return hidden
+    corners = boxes.astype(np.int64)
+    source = image if cells else _fill_from_surroundings(image, corners)
+    for x1, y1, x2, y2 in corners:
+        inside = source[y1:y2, x1:x2]
+        small = _to_cells(inside, cells or MOSAIC)
+        small += generator.normal(0, NOISE, small.shape).astype(np.float32)
+        if cells:
+            small = _quantise(small)
+        method = cv2.INTER_CUBIC if mode == "blur" else cv2.INTER_NEAREST
+        large = cv2.resize(small, (int(x2 - x1), int(y2 - y1)), interpolation=method)
+        hidden[y1:y2, x1:x2] = np.clip(np.rint(large), 0, 255).astype(np.uint8)
+    return hidden
+
+
+def kept_bits(width: int, height: int, cells: int) -> int:
+    """Most bits of the inside of a box that can survive; 0 where ``cells`` is 0."""
+    columns, rows = _grid(width, height, cells) if cells else (0, 0)
+    return columns * rows * 3 * LEVEL_BITS
+
+
+def _grid(width: int, height: int, cells: int) -> tuple[int, int]:
+    longer = max(width, height)
+    return max(1, round(cells * width / longer)), max(1, round(cells * height / longer))
+
+
+def _to_cells(inside: NDArray[np.uint8] | Floats, cells: int) -> Floats:
+    height, width = inside.shape[:2]
+    size = _grid(width, height, cells)
+    small = cv2.resize(inside.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32).reshape(size[1], size[0], 3)
+
+
+def _quantise(small: Floats) -> Floats:
+    """To the middle of one of ``2 ** LEVEL_BITS`` equal steps."""
+    step = 256 / 2**LEVEL_BITS
+    level = np.clip(np.floor(small / step), 0, 2**LEVEL_BITS - 1)
+    return np.asarray((level + 0.5) * step, np.float32)
+
+
+def _fill_from_surroundings(image: Image, corners: NDArray[np.int64]) -> Floats:
+    """A coarse picture in which the boxes are filled from what is around all of them.
+
+    Push and pull (Gortler et al., 1996, "The Lumigraph"): means over known pixels at ever
+    coarser scales fill what the finer scale does not know. Grey where nothing is known.
+
+    Returns
+    -------
+    float32 array (H, W, 3)
+        Right inside the boxes; outside it is the image at a coarse scale.
+    """
+    height, width = image.shape[:2]
+    known = np.ones((height, width), np.float32)
+    for x1, y1, x2, y2 in corners:
+        known[y1:y2, x1:x2] = 0
+    scale = min(1.0, _WORKING_SIDE / max(width, height))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    sums = [cv2.resize(image * known[..., None], size, interpolation=cv2.INTER_AREA)]
+    weights = [cv2.resize(known, size, interpolation=cv2.INTER_AREA)]
+    while max(sums[-1].shape[:2]) > 1:
+        rows, columns = sums[-1].shape[:2]
+        half = ((columns + 1) // 2, (rows + 1) // 2)
+        sums.append(cv2.resize(sums[-1], half, interpolation=cv2.INTER_AREA))
+        weights.append(cv2.resize(weights[-1], half, interpolation=cv2.INTER_AREA))
+    filled: Floats = np.full((1, 1, 3), 127.5, np.float32)
+    for total, weight in zip(reversed(sums), reversed(weights), strict=True):
+        rows, columns = weight.shape
+        coarse = cv2.resize(filled, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        share = weight[..., None]
+        mean = total.reshape(rows, columns, 3) / np.maximum(share, 1e-6)
+        filled = np.where(share > 1e-3, mean, coarse.reshape(rows, columns, 3))
+    large = cv2.resize(filled.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large, np.float32)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from visionloop.core.errors import DataError, UnreachableError
-from visionloop.serving.edge import sources
-from visionloop.serving.edge.sources import open_source
 from visionloop.serving.params import SourceParams
+from visionloop.serving.sources import backoff
+from visionloop.serving.sources.table import open_source
 
 
 def params(**values) -> SourceParams:
@@ -70,7 +70,7 @@ def test_missing_and_damaged_sources(tmp_path):
 def test_a_camera_that_does_not_answer_is_one_error_without_its_password(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(sources, "RECONNECT_PAUSE_S", 0.01)
+    monkeypatch.setitem(backoff.FIRST_S, "lost", 0.001)
     address = "rtsp://operator:topsecret@127.0.0.1:1/stream"
     source = open_source(params(kind="rtsp", path=address, reconnects=2), site="s", root=tmp_path)
     with pytest.raises(UnreachableError) as caught:

@@ -20,7 +20,6 @@ from visionloop.serving.edge.outbox import Outbox
 from visionloop.serving.edge.pictures import draw_observation, encode_jpeg
 from visionloop.serving.edge.records import add_frame, next_sequence
 from visionloop.serving.edge.rules import Observation, Rule, make_rules
-from visionloop.serving.edge.sources import open_source
 from visionloop.serving.edge.store import DATABASE_NAME, open_store
 from visionloop.serving.engines import load_engine
 from visionloop.serving.package import ModelPackage
@@ -28,6 +27,7 @@ from visionloop.serving.params import EdgeParams, ServingParams, SourceParams
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.release_index import locked
 from visionloop.serving.releases import Release, fetch_newest
+from visionloop.serving.sources.table import open_source
 
 __all__ = ["AgentReport", "run_agent"]
 

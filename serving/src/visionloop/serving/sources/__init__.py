@@ -1,0 +1,1 @@
+"""Where frames come from: folders, video files, cameras; for the edge and for collection."""

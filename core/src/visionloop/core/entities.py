@@ -68,6 +68,12 @@ class Annotation:
         ``relabelled``, or empty where there was no draft.
     lead_time : float
         Seconds spent, 0 where unknown.
+    polygon : tuple of rings
+        Outline in pixels inside the box: each ring is ``(x1, y1, x2, y2, ...)`` of at least
+        three points, several rings where the object is in several parts. Empty for a plain box.
+    probabilities : tuple of (class name, probability)
+        How sure people are of a whole-image class (a soft label): in [0, 1], summing to 1;
+        ``class_name`` is the most probable one. Empty where the class is simply stated.
     """
 
     sample_id: str
@@ -77,6 +83,8 @@ class Annotation:
     source: str = "expert"
     action: str = ""
     lead_time: float = 0.0
+    polygon: tuple[tuple[float, ...], ...] = ()
+    probabilities: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,6 +45,8 @@ class RawSample:
     phase : str
     official_split : str or None
         ``"test"`` where the data set reserves the sample for testing.
+    mask : bytes or None
+        The PNG file of its mask, where it has one.
     """
 
     content: bytes
@@ -56,6 +58,7 @@ class RawSample:
     annotations: tuple[Annotation, ...] = ()
     phase: str = ""
     official_split: str | None = None
+    mask: bytes | None = None
 
     @cached_property
     def sample_id(self) -> str:

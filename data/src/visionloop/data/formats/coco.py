@@ -2,9 +2,10 @@
 
 Boxes are standard COCO (``bbox`` is ``[x, y, width, height]`` in pixels). A class
 of the whole image is an annotation without ``bbox``; an image that was looked at
-and holds nothing carries ``"reviewed": true``. Our own fields (``sample_id``,
-``annotator``, ``source``, ``action``, ``lead_time``) sit beside the standard ones
-and other tools pass over them.
+and holds nothing carries ``"reviewed": true``. Outlines are standard ``segmentation``
+rings. Our own fields (``sample_id``, ``annotator``, ``source``, ``action``,
+``lead_time``, ``probabilities``) sit beside the standard ones and other tools pass
+over them.
 """
 
 from __future__ import annotations
@@ -127,6 +128,10 @@ def _to_row(
     if annotation.xyxy is not None:
         x1, y1, x2, y2 = (float(value) for value in annotation.xyxy)
         row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
+    if annotation.polygon:
+        row["segmentation"] = [[float(value) for value in ring] for ring in annotation.polygon]
+    if annotation.probabilities:
+        row["probabilities"] = {name: float(value) for name, value in annotation.probabilities}
     return row | {
         "annotator": annotation.annotator,
         "source": annotation.source,
@@ -150,6 +155,8 @@ def _from_row(
         source=row.get("source", "expert"),
         action=row.get("action", ""),
         lead_time=float(row.get("lead_time", 0)),
+        polygon=tuple(tuple(map(float, ring)) for ring in row.get("segmentation", ())),
+        probabilities=tuple(row.get("probabilities", {}).items()),
     )
 
 

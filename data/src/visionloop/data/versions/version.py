@@ -193,12 +193,18 @@ def fingerprint_of(
     """SHA-256 over content, free of order: images, splits, groups and annotations."""
     columns = ["sample_id", "split", "group"]
     rows = sorted(samples[columns].astype(str).itertuples(index=False, name=None))
-    truths = sorted(
-        [row.sample_id, row.class_name, [round(value, 3) for value in row.xyxy or ()]]
-        for row in annotations
-    )
+    truths = sorted(_truth_of(row) for row in annotations)
     content = [vision_task, list(classes), [list(row) for row in rows], truths]
     return sha256_of_bytes(canonical_json(content))
+
+
+def _truth_of(row: Annotation) -> list[Any]:
+    """What the fingerprint covers of an annotation; what is empty leaves no trace."""
+    truth: list[Any] = [row.sample_id, row.class_name, [round(one, 3) for one in row.xyxy or ()]]
+    if row.polygon or row.probabilities:
+        truth.append([[round(one, 3) for one in ring] for ring in row.polygon])
+        truth.append(sorted([name, round(share, 6)] for name, share in row.probabilities))
+    return truth
 
 
 def _refuse_inconsistency(

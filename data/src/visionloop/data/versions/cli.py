@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -60,3 +61,62 @@ def verify_command(workspace: WorkspaceOption = None) -> None:
         next_step = "restore them with 'dvc checkout', or import again"
         raise DataError("data", list(report.problems), next_step)
     say_done(f"{report.images} images and {report.versions} versions are intact", place.raw)
+
+
+@app.command("pack")
+def pack_command(
+    workspace: WorkspaceOption = None,
+    images: Annotated[
+        Path | None, typer.Option(help="folder to pack (default: data/raw/images)")
+    ] = None,
+    shards: Annotated[Path | None, typer.Option(help="shard folder (default: data/shards)")] = None,
+    remove_missing: Annotated[
+        bool, typer.Option("--remove-missing", help="files gone from the folder leave the index")
+    ] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="drop bytes that no name refers to any more")
+    ] = False,
+) -> None:
+    """Pack image files into a few tar shards and an index: what is new, and nothing else."""
+    from visionloop.data.versions.pack import pack, shard_folder
+
+    place = find_workspace(workspace)
+    folder = (shards or shard_folder(place)).resolve()
+    report = pack(
+        workspace=place,
+        images=images,
+        shards=folder,
+        remove_missing=remove_missing,
+        compact=compact,
+    )
+    print(
+        f"{report.added} added, {report.changed} changed, {report.removed} removed, "
+        f"{report.written / 1e6:.1f} MB written"
+    )
+    for number, words in (
+        (report.cut, "bytes of a torn write were cut off"),
+        (report.missing, "files are in the shards and not in the folder: visionloop data unpack"),
+        (report.dead, "bytes belong to no file any more: visionloop data pack --compact"),
+    ):
+        if number:
+            print(f"{number} {words}")
+    made = f"{report.files} files in {report.shards} shards"
+    say_done(made, folder, f"dvc add {folder.name}, in {folder.parent}")
+
+
+@app.command("unpack")
+def unpack_command(
+    names: Annotated[list[str] | None, typer.Argument(help="files (default: all)")] = None,
+    workspace: WorkspaceOption = None,
+    images: Annotated[
+        Path | None, typer.Option(help="folder to write into (default: data/raw/images)")
+    ] = None,
+    shards: Annotated[Path | None, typer.Option(help="shard folder (default: data/shards)")] = None,
+) -> None:
+    """Write the files of the shards that are missing in the image folder."""
+    from visionloop.data.versions.pack import unpack
+
+    place = find_workspace(workspace)
+    report = unpack(workspace=place, images=images, shards=shards, names=names or None)
+    made = f"{report.written} files unpacked, {report.there} were there"
+    say_done(made, images or place.images, "visionloop data verify")

@@ -12,12 +12,13 @@ from visionloop.data.collection.cli import app as collection
 from visionloop.data.datasets.cli import app as datasets
 from visionloop.data.quality.cli import app as quality
 from visionloop.data.splits.cli import app as splits
+from visionloop.data.synthesis.cli import app as synthesis
 from visionloop.data.versions.cli import app as versions
 
 __all__ = ["app"]
 
 app = new_app("Collect, import, check, split, freeze, embed: from images to dataset versions.")
-for part in (collection, datasets, quality, splits, versions):
+for part in (collection, datasets, quality, splits, synthesis, versions):
     app.add_typer(part)
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from visionloop.core.config import ProjectParams, StrictModel, load_blocks
 from visionloop.core.workspace import Workspace
+from visionloop.data.synthesis.params import SynthesiseParams
 
 __all__ = [
     "CheckParams",
@@ -106,6 +107,9 @@ class DataParams(StrictModel):
     version: str = Field(description="dataset version that freeze writes and training reads")
     split: SplitParams = Field(default_factory=SplitParams, description="see SplitParams")
     check: CheckParams = Field(default_factory=CheckParams, description="see CheckParams")
+    synthesise: SynthesiseParams = Field(
+        default_factory=SynthesiseParams, description="see SynthesiseParams"
+    )
     embed: EmbedParams = Field(default_factory=EmbedParams, description="see EmbedParams")
     label_issues: LabelIssueParams = Field(
         default_factory=LabelIssueParams, description="see LabelIssueParams"

@@ -1,0 +1,73 @@
+"""The recipe ``template_defects``: the six board defects on clean templates."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.core.errors import DataError
+from visionloop.data.synthesis.boards import draw_template
+from visionloop.data.synthesis.params import TemplateDefectParams
+from visionloop.data.synthesis.recipes import MadeObject, MadeSample, draw_count, take_place
+from visionloop.data.synthesis.sources import Source, SourcePool
+from visionloop.data.synthesis.template_defects import DefectSizes, Template, draw_defect
+from visionloop.serving.images import IMAGE_SUFFIXES, read_image
+
+__all__ = ["make_template_defects"]
+
+Image = NDArray[np.uint8]
+Flags = NDArray[np.bool_]
+Generator = np.random.Generator
+
+DRAWN_LICENCE = "Apache-2.0 (drawn by visionloop)"
+
+
+def make_template_defects(
+    params: TemplateDefectParams, pool: SourcePool, generator: Generator
+) -> MadeSample | None:
+    """Board defects on a clean template."""
+    image, sources, licence = _draw_template(params, pool, generator)
+    template = Template.of_image(image)
+    sizes = DefectSizes(margin=params.margin).scaled(params.scale)
+    board, taken = template.copper, np.zeros(template.shape, bool)
+    objects: list[MadeObject] = []
+    for _ in range(draw_count(params, generator)):
+        kind = str(generator.choice(sorted(params.defects)))
+        drawn = draw_defect(template, kind, generator, sizes=sizes, board=board, taken=taken)
+        if drawn is None:
+            continue
+        board = drawn.board
+        take_place(taken, drawn.xyxy)
+        objects.append(MadeObject(params.defects[kind], drawn.xyxy, drawn.mask))
+    if not objects:
+        return None
+    return MadeSample(_paint(image, template.copper, board), tuple(objects), sources, licence)
+
+
+def _draw_template(
+    params: TemplateDefectParams, pool: SourcePool, generator: Generator
+) -> tuple[Image, tuple[Source, ...], str]:
+    if params.templates == "dataset":
+        source = pool.with_template[int(generator.integers(len(pool.with_template)))]
+        return pool.template(source), (source,), pool.licence
+    if params.templates == "drawn":
+        seed = random.Random(int(generator.integers(2**63)))
+        copper, _, _ = draw_template(seed, dense=bool(generator.random() < 0.5))
+        return np.repeat(255 - copper[..., None], 3, axis=2), (), DRAWN_LICENCE
+    folder = pool.workspace.root / Path(params.templates)
+    files = sorted(one for one in folder.glob("*") if one.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise DataError(str(folder), "holds no PNG or JPEG", "put defect-free images there")
+    return read_image(files[int(generator.integers(len(files)))]), (), "not stated"
+
+
+def _paint(image: Image, clean: Flags, board: Flags) -> Image:
+    """Changed pixels take the median colour of the copper, or of the board, nearby."""
+    done = image.copy()
+    for changed, like in ((board & ~clean, clean), (clean & ~board, ~clean)):
+        if changed.any() and like.any():
+            done[changed] = np.median(image[like], axis=0).astype(np.uint8)
+    return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
@@ -21,6 +22,7 @@ __all__ = [
     "picture_header",
     "read_rows_text",
     "split_of",
+    "split_of_word",
     "splits_of_lists",
     "unused_pictures",
 ]
@@ -30,6 +32,8 @@ Polygon = tuple[tuple[float, ...], ...]
 
 ROUNDING = 1.0
 """Pixels by which a box may stick out of its picture and be cut back, with a note."""
+NOISE = 0.01
+"""Pixels below which nothing is said: decimals of the file."""
 
 SPLIT_WORDS = {
     "train": "train",
@@ -69,7 +73,7 @@ def check_box(xyxy: Sequence[float], width: int, height: int) -> tuple[Box | Non
     box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if box[0] >= box[2] or box[1] >= box[3]:
         return None, "outside", f"{said} lies outside its picture of {width} x {height}"
-    if beyond > 1e-6:
+    if beyond > NOISE:
         return box, "clipped", f"{said} was cut back by {beyond:.2g} px to its picture"
     return box, "", ""
 
@@ -146,13 +150,19 @@ class RowReader:
         box, kind, reason = check_box(xyxy, *self._size)
         self._add(place, class_name, box, (), kind, reason)
 
-    def add_polygon(self, place: str, class_name: str, rings: Sequence[Sequence[float]]) -> None:
-        """An outline, if it passes; its box is the smallest around it."""
+    def add_polygon(
+        self,
+        place: str,
+        class_name: str,
+        rings: Sequence[Sequence[float]],
+        xyxy: Sequence[float] | None = None,
+    ) -> None:
+        """An outline, if it passes; its box is the one given, else the smallest around it."""
         polygon, kind, reason = check_polygon(rings, *self._size)
         if polygon is None:
             self.refuse(place, kind, reason)
             return
-        box, kind, reason = check_box(box_of_polygon(polygon), *self._size)
+        box, kind, reason = check_box(xyxy or box_of_polygon(polygon), *self._size)
         self._add(place, class_name, box, polygon, kind, reason)
 
     def _add(
@@ -216,6 +226,14 @@ def unused_pictures(files: SourceFiles, used: set[str], why: str) -> Iterator[Fa
     for name in files.pictures:
         if name not in used:
             yield Fault(name, "", why, "without_annotation", is_note=True)
+
+
+def split_of_word(text: str) -> str:
+    """Official split that a file's stem names: ``instances_train2017`` says train."""
+    for word in re.findall(r"[a-z]+", text.lower()):
+        if split := SPLIT_WORDS.get(word):
+            return split
+    return ""
 
 
 def split_of(name: str) -> str:

@@ -28,6 +28,7 @@ from visionloop.data.splits.near_duplicates import (
     hash_image,
     join_groups,
 )
+from visionloop.data.synthesis.mark import is_synthetic, links_to_sources
 
 if TYPE_CHECKING:
     import pandas
@@ -81,7 +82,8 @@ def split(*, workspace: Workspace) -> SplitReport:
     samples = read_samples(workspace)
     hashes = hash_samples(samples, workspace)
     pairs = find_near_duplicates(hashes, max_distance=data.split.near_duplicate_distance)
-    groups = find_groups(samples, [(a, b) for a, b, _ in pairs], data.split)
+    links = [(a, b) for a, b, _ in pairs] + links_to_sources(samples)
+    groups = find_groups(samples, links, data.split)
     earlier = read_splits(workspace)
     classes = _strata(workspace)
     assigned = assign_splits(
@@ -183,12 +185,16 @@ def assign_splits(
     """
     ids = list(samples["sample_id"])
     official = list(samples.get("official_split", [None] * len(ids)))
+    made = is_synthetic(samples)
     is_test = [
-        value == "test" or earlier.get(one) == "test"
-        for one, value in zip(ids, official, strict=True)
+        not synthetic and (value == "test" or earlier.get(one) == "test")
+        for one, value, synthetic in zip(ids, official, made, strict=True)
     ]
     tested = {group for group, test in zip(groups, is_test, strict=True) if test}
     side = _train_or_val(ids, groups, tested, params, seed, earlier, strata)
+    for group, synthetic in zip(groups, made, strict=True):
+        if synthetic:
+            side[group] = "train"  # never measured on, and its sources stay beside it
     return [
         "test" if test else "excluded" if group in tested else side[group]
         for group, test in zip(groups, is_test, strict=True)

@@ -68,6 +68,9 @@ class PasteParams(RecipeParams):
         default=[1, 3], min_length=2, max_length=2, description="fewest and most of one image"
     )
     classes: list[str] = Field(default_factory=list, description="what to paste; empty: all")
+    onto: Literal["samples", "templates"] = Field(
+        default="samples", description="onto train samples, or the data set's clean templates"
+    )
     outline: Literal["box", "ellipse", "grabcut", "template"] = Field(
         default="grabcut",
         description="the object in a box without a polygon: all of it, the ellipse in it, what "

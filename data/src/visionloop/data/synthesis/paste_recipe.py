@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from visionloop.core.errors import DataError
 from visionloop.data.synthesis.cutouts import Box, CutOut, cut_out, mask_of_polygon, turn
 from visionloop.data.synthesis.params import PasteParams
-from visionloop.data.synthesis.paste import find_place, paste
+from visionloop.data.synthesis.paste import Pasted, find_place, paste
 from visionloop.data.synthesis.recipes import (
     MadeObject,
     MadeSample,
@@ -28,12 +30,16 @@ Generator = np.random.Generator
 
 def make_pasted(params: PasteParams, pool: SourcePool, generator: Generator) -> MadeSample | None:
     """Objects of other samples, put into a real one; its own annotations stay."""
-
     givers = [one for one in pool.sources if boxes_of(one, params.classes)]
     if not givers:
         raise DataError("data.synthesise.paste", f"train has no box of {params.classes or 'any'}")
-    ground = pool.sources[int(generator.integers(len(pool.sources)))]
-    image = pool.image(ground)
+    if params.onto == "templates":
+        ground = pool.with_template[int(generator.integers(len(pool.with_template)))]
+        ground = replace(ground, annotations=())
+        image = pool.template(ground)
+    else:
+        ground = pool.sources[int(generator.integers(len(pool.sources)))]
+        image = pool.image(ground)
     allowed, taken = _places(ground, (image.shape[0], image.shape[1]), params.inside_class)
     objects: list[MadeObject] = []
     sources = [ground]
@@ -50,6 +56,8 @@ def make_pasted(params: PasteParams, pool: SourcePool, generator: Generator) -> 
         if place is None:
             continue
         done = paste(image, cut, place, blend=params.blend)
+        if not _is_visible(image, done):
+            continue
         image = done.image
         take_place(taken, done.xyxy)
         objects.append(MadeObject(cut.class_name, done.xyxy, done.mask))
@@ -62,6 +70,12 @@ def make_pasted(params: PasteParams, pool: SourcePool, generator: Generator) -> 
         if row.xyxy is not None
     ]
     return MadeSample(image, (*real, *objects), _unique(sources), pool.licence)
+
+
+def _is_visible(image: Image, done: Pasted) -> bool:
+    """Whether the object can be told from what was there: half of it by 8 grey levels."""
+    change = np.abs(done.image[done.mask].astype(int) - image[done.mask]).max(axis=1)
+    return bool((change >= 8).mean() >= 0.5)
 
 
 def _cut(giver: Source, params: PasteParams, pool: SourcePool, generator: Generator) -> CutOut:

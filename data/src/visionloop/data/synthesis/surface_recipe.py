@@ -48,4 +48,5 @@ def make_surface_defects(
         objects.append(MadeObject(params.defects[kind], drawn.xyxy, drawn.mask))
     if not objects:
         return None
-    return MadeSample(image, tuple(objects), (ground,), pool.licence)
+    real = [MadeObject(row.class_name, row.xyxy, None, is_real=True) for row in boxes_of(ground)]
+    return MadeSample(image, (*real, *objects), (ground,), pool.licence)

@@ -31,6 +31,7 @@ from visionloop.core.files import (
 )
 from visionloop.core.tables import SAMPLES, read_table, write_table
 from visionloop.data.formats import coco
+from visionloop.data.synthesis.mark import describe_synthetic, refuse_measured_on_synthetic
 
 if TYPE_CHECKING:
     import pandas
@@ -125,9 +126,12 @@ def save_version(
     DataError
         If a sample has no annotation, a group crosses splits, or an annotation has
         no sample.
+    RefusedError
+        If a made sample is in val or test.
     """
     samples = samples.sort_values("sample_id").reset_index(drop=True)
     _refuse_inconsistency(folder.name, samples, annotations)
+    refuse_measured_on_synthetic(f"dataset version {folder.name}", samples)
     fingerprint = fingerprint_of(vision_task, classes, samples, annotations)
     manifest = {
         "name": folder.name,
@@ -141,6 +145,7 @@ def save_version(
         "classes_count": dict(sorted(Counter(row.class_name for row in annotations).items())),
         "sources": dict(sorted(Counter(row.source for row in annotations).items())),
         "annotators": dict(sorted(Counter(row.annotator for row in annotations).items())),
+        "synthetic": describe_synthetic(samples),
         **(notes or {}),
     }
     images = [

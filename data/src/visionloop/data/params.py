@@ -8,6 +8,8 @@ from pydantic import Field
 
 from visionloop.core.config import ProjectParams, StrictModel, load_blocks
 from visionloop.core.workspace import Workspace
+from visionloop.data.collection.calibration_params import CalibrateParams, PlaneParams
+from visionloop.data.collection.params import CollectionParams
 from visionloop.data.synthesis.params import SynthesiseParams
 
 __all__ = [
@@ -105,6 +107,9 @@ class DataParams(StrictModel):
     dataset: str = Field(description="row of the dataset table (visionloop.data.datasets.table)")
     imports: ImportParams = Field(alias="import", description="see ImportParams")
     version: str = Field(description="dataset version that freeze writes and training reads")
+    collection: CollectionParams = Field(
+        default_factory=CollectionParams, description="see CollectionParams"
+    )
     split: SplitParams = Field(default_factory=SplitParams, description="see SplitParams")
     check: CheckParams = Field(default_factory=CheckParams, description="see CheckParams")
     synthesise: SynthesiseParams = Field(
@@ -114,6 +119,10 @@ class DataParams(StrictModel):
     label_issues: LabelIssueParams = Field(
         default_factory=LabelIssueParams, description="see LabelIssueParams"
     )
+    calibrate: CalibrateParams = Field(
+        default_factory=CalibrateParams, description="see CalibrateParams"
+    )
+    plane: PlaneParams = Field(default_factory=PlaneParams, description="see PlaneParams")
 
 
 def load_params(workspace: Workspace) -> tuple[ProjectParams, DataParams]:

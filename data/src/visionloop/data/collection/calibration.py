@@ -29,6 +29,7 @@ __all__ = [
     "save_calibration",
     "save_version",
     "undistort",
+    "undistort_pixels",
     "undistort_points",
 ]
 
@@ -156,25 +157,20 @@ def undistort(image: NDArray[np.uint8], calibration: Calibration) -> NDArray[np.
 
 
 def undistort_points(pixels: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
-    """Where points of a raw picture lie in the straightened one.
+    """Where points of a raw picture lie in the straightened one: (N, 2) to (N, 2), pixels."""
+    return undistort_pixels(pixels, calibration.matrix, calibration.distortion)
 
-    Parameters
-    ----------
-    pixels : float64 array (N, 2)
-    calibration : Calibration
 
-    Returns
-    -------
-    float64 array (N, 2)
-    """
+def undistort_pixels(
+    pixels: NDArray[np.float64], matrix: NDArray[np.float64], distortion: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """As :func:`undistort_points`, for a lens that is not stored."""
     import cv2
 
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-10)
     raw = np.asarray(pixels, np.float64).reshape(-1, 1, 2)
-    matrix, no_rotation = calibration.matrix, np.eye(3)
-    straight = cv2.undistortPointsIter(
-        raw, matrix, calibration.distortion, no_rotation, matrix, criteria
-    )
+    no_rotation = np.eye(3)
+    straight = cv2.undistortPointsIter(raw, matrix, distortion, no_rotation, matrix, criteria)
     return np.asarray(straight, np.float64).reshape(-1, 2)
 
 

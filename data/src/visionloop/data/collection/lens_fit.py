@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from visionloop.data.collection.board import Board
 
-__all__ = ["BoardView", "LensFit", "fit_lens", "fit_without_bad"]
+__all__ = ["BoardView", "LensFit", "error_against", "fit_lens", "fit_without_bad"]
 
 SMALLEST_SET = 4
 """With fewer pictures nothing is left out: who is wrong could not be told."""
@@ -124,3 +124,16 @@ def fit_without_bad(
         del kept[int(fit.errors.argmax())]
         fit = fit_lens(kept, board, width, height)
     return fit, kept
+
+
+def error_against(fit: LensFit, view: BoardView, board: Board) -> float:
+    """Root mean square distance, pixels, of a view's corners from where the lens shows them in
+    the pose that fits best; infinite if there is none."""
+    places = board.corners()[view.ids]
+    seen = view.xy.astype(np.float64)
+    is_found, turn, shift = cv2.solvePnP(places, seen, fit.matrix, fit.distortion)
+    if not is_found:
+        return float("inf")
+    shown, _ = cv2.projectPoints(places, turn, shift, fit.matrix, fit.distortion)
+    distance = np.asarray(shown, np.float64).reshape(-1, 2) - seen
+    return float(np.sqrt((distance**2).sum(axis=1).mean()))

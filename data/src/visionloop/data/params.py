@@ -10,6 +10,7 @@ from visionloop.core.config import ProjectParams, StrictModel, load_blocks
 from visionloop.core.workspace import Workspace
 from visionloop.data.collection.calibration_params import CalibrateParams, PlaneParams
 from visionloop.data.collection.params import CollectionParams
+from visionloop.data.splits.params import SplitParams
 from visionloop.data.synthesis.params import SynthesiseParams
 
 __all__ = [
@@ -32,25 +33,6 @@ class ImportParams(StrictModel):
     )
     phase_sizes: dict[str, int] = Field(
         default_factory=dict, description="at most so many samples of a phase; absent means all"
-    )
-
-
-class SplitParams(StrictModel):
-    """How samples are shared out between train, val and test."""
-
-    val_fraction: float = Field(
-        default=0.2, gt=0, lt=0.9, description="share of the training groups kept for validation"
-    )
-    near_duplicate_distance: int = Field(
-        default=4,
-        ge=0,
-        le=32,
-        description="images whose 64-bit perceptual hashes differ in at most this many bits "
-        "belong to one group",
-    )
-    group_columns: list[str] = Field(
-        default_factory=list,
-        description="metadata columns whose equal values belong to one group (site, block, ...)",
     )
 
 

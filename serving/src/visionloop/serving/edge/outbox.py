@@ -115,8 +115,14 @@ class Outbox:
         return changed.rowcount
 
 
-def read_events(db: Path) -> list[Event]:
-    """All events of a device, oldest first.
+def read_events(db: Path, *, after: int = 0) -> list[Event]:
+    """Events of a device, oldest first.
+
+    Parameters
+    ----------
+    db : Path
+    after : int
+        Only events with a larger ``seq``.
 
     Raises
     ------
@@ -124,7 +130,8 @@ def read_events(db: Path) -> list[Event]:
         If there is no database of the edge agent.
     """
     with closing(open_reader(db)) as connection:
-        rows = connection.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq").fetchall()
+        query = f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq"
+        rows = connection.execute(query, (after,)).fetchall()
     return [_event(row) for row in rows]
 
 

@@ -44,6 +44,8 @@ class FolderSource:
         """Frames from sequence number ``start`` on, at the source's rate."""
         for sequence in range(start, len(self._files)):
             path = self._files[sequence]
+            if self._watcher.is_known(path):
+                continue
             if not self.pace.wait(self._watcher.should_stop):
                 return
             try:

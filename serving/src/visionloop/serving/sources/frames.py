@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ def _never() -> bool:
     return False
 
 
+def _nothing_is_known(path: Path) -> bool:
+    return False
+
+
 def _say_fault(reason: str, wait_s: float) -> None:
     say_step(f"{reason}; next attempt in {wait_s:.1f} s")
 
@@ -40,10 +45,13 @@ class Watcher:
     on_fault : function (reason, wait_s)
         Told of each fault of a live source (no password in it) and of the seconds until
         the next attempt.
+    is_known : function (path) -> bool
+        Asked by a folder before it reads a file; True passes the file over.
     """
 
     should_stop: Callable[[], bool] = _never
     on_fault: Callable[[str, float], None] = _say_fault
+    is_known: Callable[[Path], bool] = _nothing_is_known
 
 
 class Pace:

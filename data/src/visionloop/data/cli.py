@@ -8,6 +8,7 @@ from __future__ import annotations
 from visionloop.core.cli import WorkspaceOption, new_app
 from visionloop.core.progress import say_done
 from visionloop.core.workspace import find_workspace
+from visionloop.data.collection.calibration_cli import app as calibration
 from visionloop.data.collection.cli import app as collection
 from visionloop.data.datasets.cli import app as datasets
 from visionloop.data.quality.cli import app as quality
@@ -18,7 +19,7 @@ from visionloop.data.versions.cli import app as versions
 __all__ = ["app"]
 
 app = new_app("Collect, import, check, split, freeze, embed: from images to dataset versions.")
-for part in (collection, datasets, quality, splits, synthesis, versions):
+for part in (collection, calibration, datasets, quality, splits, synthesis, versions):
     app.add_typer(part)
 
 

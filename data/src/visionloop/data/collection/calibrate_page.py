@@ -77,7 +77,7 @@ def draw_coverage(fit: LensFit, kept: Sequence[BoardView], width: int, height: i
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    tall = 5.4 * height / width + 0.9
+    tall = 4.3 * height / width + 0.6
     figure = Figure(figsize=(11.4, tall), dpi=110, layout="constrained")
     seen, bent = figure.subplots(1, 2)
     _draw_seen(figure, seen, fit, kept, width, height)

@@ -45,12 +45,12 @@ def test_nothing_is_released_without_a_true_gate_report(in_ring, tmp_path, monke
     assert watch_once(workspace=in_ring.workspace).is_new is False
 
 
-def test_edge_watches_and_the_drift_pipeline_asks(in_ring) -> None:
-    """The released package sees both products; ``monitor`` runs through ``kfp.local``."""
+@pytest.fixture
+def watched(in_ring) -> Workspace:
+    """The project after the released package saw both products; a second time plays nothing."""
     from visionloop.core.config import load_block
     from visionloop.data.datasets.line import write_line
     from visionloop.data.datasets.table import open_workspace_dataset
-    from visionloop.pipelines.kubeflow import run_local
     from visionloop.serving.edge.agent import run_agent
     from visionloop.serving.params import ServingParams
 
@@ -60,13 +60,29 @@ def test_edge_watches_and_the_drift_pipeline_asks(in_ring) -> None:
     before, after = load_block(workspace.params, "serving", ServingParams).edge.sources
     write_line(dataset, "commissioning", workspace.root / before.path, limit=60)
     write_line(dataset, "production_2", workspace.root / after.path, limit=60)
-    report = run_agent(workspace=workspace)
-    assert report.release == 1
-    assert report.frames > 100
-    outputs = run_local("monitor", workspace=workspace)
+    assert run_agent(workspace=workspace).release >= 1
+    return workspace
+
+
+def test_edge_watches_and_the_drift_pipeline_asks(watched) -> None:
+    """The edge kept what it saw; ``monitor`` runs through ``kfp.local``."""
+    from visionloop.pipelines.kubeflow import run_local
+    from visionloop.serving.edge.records import read_frames
+
+    assert len(read_frames(watched.edge / "outbox.db")) > 100
+    outputs = run_local("monitor", workspace=watched)
     assert "drift" in outputs.values()
-    requests = list((workspace.root / "kfp" / "runs").rglob("requests*"))
-    assert requests
+    assert list((watched.root / "kfp" / "runs").rglob("requests*"))
+
+
+def test_dvc_watches_production_too(in_ring, watched) -> None:
+    """The same three verbs as stages; without new frames nothing runs again."""
+    done = in_ring.dvc("repro", "monitoring/dvc.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (watched.root / "data" / "requests.parquet").is_file()
+    again = in_ring.dvc("repro", "monitoring/dvc.yaml")
+    assert "Running stage" not in again.stdout
+    assert "up to date" in again.stdout
 
 
 def test_a_bad_model_is_refused_and_not_promoted(in_ring) -> None:

@@ -57,7 +57,7 @@ class DriftReport:
 
 
 def drift(*, workspace: Workspace, reference: str = "", current: str = "") -> DriftReport:
-    """Compare two windows and write ``reports/monitoring/``: JSON, page, plots, Evidently.
+    """Compare two windows and write ``reports/drift/``: JSON, page, plots, Evidently.
 
     The verdict is in ``drift.json``: drift is a finding, not a failure.
 
@@ -83,7 +83,7 @@ def drift(*, workspace: Workspace, reference: str = "", current: str = "") -> Dr
     say_step(f"{params.null_draws} random halves of window {first.name}")
     null = null_draws(first, params=params, alpha=alpha, n=params.null_draws, seed=seed)
     content = _content(first, second, decision, null, params)
-    folder = workspace.reports / "monitoring"
+    folder = workspace.reports / "drift"
     _write_page(workspace, folder, content, first, second, decision, params)
     write_json(folder / "drift.json", content)
     evidently = _write_evidently(folder / "evidently.html", first, second, params)

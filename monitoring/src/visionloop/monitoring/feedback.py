@@ -62,7 +62,7 @@ def feedback(*, workspace: Workspace) -> FeedbackReport:
     DataError
         If there is no drift report yet, or its windows are gone.
     """
-    report_path = workspace.reports / "monitoring" / "drift.json"
+    report_path = workspace.reports / "drift" / "drift.json"
     if not report_path.is_file():
         raise DataError(str(report_path), "there is no drift report", "visionloop monitor drift")
     report = read_json(report_path)

@@ -45,7 +45,7 @@ class SummariseReport:
 def summarise(
     *, workspace: Workspace, windows: Sequence[WindowParams] | None = None
 ) -> SummariseReport:
-    """Write ``reports/monitoring/windows/<name>.parquet`` for each window.
+    """Write ``reports/windows/<name>.parquet`` for each window.
 
     Frames that a window file holds already are taken from it, so a second run costs
     little and changes nothing, and frames that left the outbox stay. A picture that was

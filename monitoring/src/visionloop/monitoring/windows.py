@@ -175,7 +175,7 @@ def common_embeddings(reference: Window, current: Window) -> tuple[Embeddings, E
 
 def window_path(workspace: Workspace, name: str) -> Path:
     """File of a window."""
-    return workspace.reports / "monitoring" / "windows" / f"{name}.parquet"
+    return workspace.reports / "windows" / f"{name}.parquet"
 
 
 def load_window(workspace: Workspace, name: str) -> Window:

@@ -214,7 +214,7 @@ def summarise_windows(
         config, {"edge": edge.path, "artifacts/backbone": backbone.path}
     ) as workspace:
         summarise(workspace=workspace)
-        keep(workspace.reports / "monitoring" / "windows", windows.path)
+        keep(workspace.reports / "windows", windows.path)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -225,10 +225,10 @@ def detect_drift(
     from visionloop.monitoring.drift import drift
     from visionloop.pipelines.component_files import keep, stage_workspace
 
-    files = {"edge": edge.path, "reports/monitoring/windows": windows.path}
+    files = {"edge": edge.path, "reports/windows": windows.path}
     with stage_workspace(config, files) as workspace:
         found = drift(workspace=workspace)
-        keep(workspace.reports / "monitoring", report.path)
+        keep(workspace.reports / "drift", report.path)
     return "drift" if found.is_drift else "no drift"
 
 
@@ -237,7 +237,8 @@ def request_annotations(
     config: str,
     raw: Input[Dataset],
     edge: Input[Dataset],
-    monitoring: Input[Artifact],
+    windows: Input[Dataset],
+    drift: Input[Artifact],
     requests: Output[Dataset],
 ) -> None:
     """Choose which of the drifted frames people should annotate."""
@@ -247,7 +248,8 @@ def request_annotations(
     files = {
         "data/raw": raw.path,
         "edge": edge.path,
-        "reports/monitoring": monitoring.path,
+        "reports/windows": windows.path,
+        "reports/drift": drift.path,
     }
     with stage_workspace(config, files) as workspace:
         feedback(workspace=workspace)

@@ -75,7 +75,7 @@ def _write_project(workspace: Workspace, recipe: str) -> None:
         write_text(workspace.targets, (files / "targets.yaml").read_text())
     else:
         write_text(workspace.targets, yaml.safe_dump(chosen.targets, sort_keys=False))
-    for name in ("dvc.yaml", "MLproject", "python_env.yaml"):
+    for name in ("dvc.yaml", "monitoring/dvc.yaml", "MLproject", "python_env.yaml"):
         write_text(workspace.root / name, (files / name).read_text())
     write_text(workspace.root / ".gitignore", IGNORED)
     # Last, because its presence says that the project is complete.

@@ -90,7 +90,7 @@ def monitor(config: str, raw_uri: str, edge_uri: str, backbone_uri: str) -> str:
     found = components.detect_drift(config=config, edge=edge, windows=windows)
     with dsl.If(found.outputs["Output"] == "drift", name="drift"):
         components.request_annotations(
-            config=config, raw=raw, edge=edge, monitoring=found.outputs["report"]
+            config=config, raw=raw, edge=edge, windows=windows, drift=found.outputs["report"]
         )
     return found.outputs["Output"]
 

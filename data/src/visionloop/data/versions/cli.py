@@ -34,19 +34,33 @@ def freeze_command(
     say_done(made, place.version(report.name), "visionloop train train")
 
 
+@app.command("versions")
+def versions_command(workspace: WorkspaceOption = None) -> None:
+    """List the dataset versions; the current one is marked."""
+    from visionloop.data.versions.listing import list_versions, render_versions
+
+    place = find_workspace(workspace)
+    rows = list_versions(workspace=place)
+    if rows:
+        print(render_versions(rows))
+    next_step = "visionloop data diff OLD NEW" if len(rows) > 1 else "visionloop data freeze"
+    say_done(f"{len(rows)} dataset versions", place.versions, next_step)
+
+
 @app.command("diff")
 def diff_command(
     first: Annotated[str, typer.Argument(help="older dataset version")],
     second: Annotated[str, typer.Argument(help="newer dataset version")],
     workspace: WorkspaceOption = None,
+    pictures: Annotated[int, typer.Option(min=0, help="changed samples drawn, worst first")] = 120,
 ) -> None:
-    """Show what changed between two dataset versions."""
+    """Show what changed between two dataset versions: samples, boxes, classes, splits."""
     from visionloop.data.versions.diff import diff, render_diff
 
     place = find_workspace(workspace)
-    report = diff(first, second, workspace=place)
+    report, page = diff(first, second, workspace=place, pictures=pictures)
     print(render_diff(report))
-    say_done("difference", place.reports / "diff" / f"{first}-{second}.json")
+    say_done("no difference" if report.is_empty else "differences", page)
 
 
 @app.command("verify")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionloop.core.errors import DataError
+from visionloop.core.failpoints import failpoint
 from visionloop.core.files import read_json
 from visionloop.core.tables import read_table
 from visionloop.core.workspace import Workspace
@@ -14,6 +16,7 @@ from visionloop.data.annotated import merge_annotations
 from visionloop.data.params import load_params
 from visionloop.data.raw import read_samples
 from visionloop.data.splits.split import SPLITS
+from visionloop.data.versions.listing import read_base, version_folders, write_base
 from visionloop.data.versions.version import fingerprint_of, save_version
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from visionloop.core.entities import Annotation
 
-__all__ = ["FreezeReport", "freeze"]
+__all__ = ["FreezeReport", "Work", "freeze", "read_work"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,28 @@ class FreezeReport:
     unchanged: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Work:
+    """The working data as ``freeze`` sees it.
+
+    Attributes
+    ----------
+    samples : DataFrame
+        The annotated ones of train, val and test, with ``group`` and ``split``.
+    annotations : list of Annotation
+        Theirs.
+    replaced : int
+        Samples whose expert annotations gave way to newer ones.
+    fingerprint : str
+        Of the version that a freeze would make now.
+    """
+
+    samples: pandas.DataFrame
+    annotations: list[Annotation]
+    replaced: int
+    fingerprint: str
+
+
 def freeze(*, workspace: Workspace, replace: bool = False) -> FreezeReport:
     """Freeze the annotated samples of train, val and test as ``data/versions/<data.version>``.
 
@@ -63,34 +88,50 @@ def freeze(*, workspace: Workspace, replace: bool = False) -> FreezeReport:
         samples have no split (then run ``split``).
     """
     project, data = load_params(workspace)
+    work = read_work(workspace)
+    folder = workspace.version(data.version)
+    unchanged = _is_there(folder, work.fingerprint, replace)
+    if not unchanged:
+        save_version(
+            folder,
+            vision_task=project.vision_task,
+            classes=tuple(project.classes),
+            samples=work.samples,
+            annotations=work.annotations,
+            parent=_parent(workspace, data.version, work.fingerprint),
+            notes={"dataset": data.dataset, "second_look": work.replaced},
+        )
+    _clear_leftovers(folder)
+    failpoint("freeze.before_base")
+    manifest = read_json(folder / "manifest.json")
+    write_base(workspace, manifest)
+    return FreezeReport(
+        name=data.version,
+        fingerprint=work.fingerprint,
+        parent=str(manifest["parent"]),
+        samples=len(work.samples),
+        annotations=len(work.annotations),
+        splits=manifest["splits"],
+        unchanged=unchanged,
+    )
+
+
+def read_work(workspace: Workspace) -> Work:
+    """What a freeze would freeze now.
+
+    Raises
+    ------
+    DataError
+        If nothing is annotated, or annotated samples have no split.
+    """
+    project, _ = load_params(workspace)
     merged = merge_annotations(workspace)
     samples = _annotated_samples(workspace, merged.annotations)
     inside = set(samples["sample_id"])
     annotations = [row for row in merged.annotations if row.sample_id in inside]
     classes = tuple(project.classes)
-    folder = workspace.version(data.version)
     fingerprint = fingerprint_of(project.vision_task, classes, samples, annotations)
-    unchanged = _is_there(folder, fingerprint, replace)
-    if not unchanged:
-        save_version(
-            folder,
-            vision_task=project.vision_task,
-            classes=classes,
-            samples=samples,
-            annotations=annotations,
-            parent=_parent(workspace, data.version),
-            notes={"dataset": data.dataset, "second_look": merged.replaced},
-        )
-    manifest = read_json(folder / "manifest.json")
-    return FreezeReport(
-        name=data.version,
-        fingerprint=fingerprint,
-        parent=str(manifest["parent"]),
-        samples=len(samples),
-        annotations=len(annotations),
-        splits=manifest["splits"],
-        unchanged=unchanged,
-    )
+    return Work(samples, annotations, merged.replaced, fingerprint)
 
 
 def _is_there(folder: Path, fingerprint: str, replace: bool) -> bool:
@@ -126,21 +167,44 @@ def _annotated_samples(workspace: Workspace, annotations: list[Annotation]) -> p
     return samples.sort_values("sample_id").reset_index(drop=True)
 
 
-def _parent(workspace: Workspace, name: str) -> str:
-    """Fingerprint of the newest other version, by the number of ancestors it has."""
+def _parent(workspace: Workspace, name: str, fingerprint: str) -> str:
+    """Fingerprint of the version that the working data grew from.
+
+    That is the one frozen or checked out last; where that is not known (a fresh clone), the
+    newest other version by the number of its ancestors. Never one that descends from this
+    content: DVC removes the output of a stage before it runs it again, and a version must
+    not become its own ancestor.
+    """
+    base = read_base(workspace)
     manifests = [
-        read_json(path)
-        for path in sorted(workspace.versions.glob("*/manifest.json"))
-        if path.parent.name != name
+        read_json(path / "manifest.json")
+        for path in version_folders(workspace)
+        if path.name != name
     ]
-    parents = {row["fingerprint"]: row["parent"] for row in manifests}
+    parents = {str(row["fingerprint"]): str(row["parent"]) for row in manifests}
 
-    def depth(fingerprint: str) -> int:
-        seen: set[str] = set()
-        while fingerprint in parents and fingerprint not in seen:
-            seen.add(fingerprint)
-            fingerprint = parents[fingerprint]
-        return len(seen)
+    def ancestors(one: str) -> list[str]:
+        line: list[str] = []
+        while one in parents and one not in line:
+            line.append(one)
+            one = parents[one]
+        return [*line, one]
 
-    newest = max(manifests, key=lambda row: (depth(row["fingerprint"]), row["name"]), default=None)
+    if base.get("name") == name:
+        return base["parent"]
+    if base and fingerprint not in ancestors(base["fingerprint"]):
+        return base["fingerprint"]
+    others = [row for row in manifests if fingerprint not in ancestors(row["fingerprint"])]
+    newest = max(
+        others, key=lambda row: (len(ancestors(row["fingerprint"])), row["name"]), default=None
+    )
     return str(newest["fingerprint"]) if newest else ""
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what freezes of this name that were killed left beside it."""
+    for pattern in (f".{folder.name}.*.tmp", f".{folder.name}.*.old"):
+        for path in folder.parent.glob(pattern):
+            if path.name.count(".") != folder.name.count(".") + 3:
+                continue  # of another version, whose name begins like this one
+            shutil.rmtree(path, ignore_errors=True)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import cast
 
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import ConfigError, DataError
@@ -144,8 +144,15 @@ def read_source(
     yield from loaded
 
 
-def to_sample(files: SourceFiles, picture: Picture, **fields: Any) -> RawSample:
+def to_sample(files: SourceFiles, picture: Picture, **fields: str) -> RawSample:
     """The sample of a picture: its bytes read, its annotations tied to their hash.
+
+    Parameters
+    ----------
+    files : SourceFiles
+    picture : Picture
+    **fields : str
+        ``camera``, ``site``, ``captured_at``; they count more than those of the source.
 
     Raises
     ------
@@ -155,23 +162,22 @@ def to_sample(files: SourceFiles, picture: Picture, **fields: Any) -> RawSample:
     content = files.read(picture.file)
     sample_id = sha256_of_bytes(content)
     suffix = PurePosixPath(picture.file).suffix.lower().removeprefix(".")
+    columns = {"file": picture.file, **picture.attributes}
     given = {
-        "camera": "",
-        "site": "",
-        "captured_at": "",
-        "phase": "imported",
-        **{key: value for key, value in fields.items() if value},
+        name: fields.get(name) or str(columns.pop(name, ""))
+        for name in ("camera", "site", "captured_at")
     }
     return RawSample(
         content=content,
         suffix="jpg" if suffix == "jpeg" else suffix,
-        attributes={"file": picture.file, **picture.attributes},
+        attributes=columns,
         annotations=tuple(
             replace(row, sample_id=sample_id, annotator=row.annotator or "expert")
             for row in picture.annotations
         ),
         official_split=picture.split or None,
         mask=files.read(picture.mask) if picture.mask else None,
+        phase="imported",
         **given,
     )
 

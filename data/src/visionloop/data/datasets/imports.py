@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import DataError
 from visionloop.core.failpoints import failpoint
-from visionloop.core.files import write_bytes, write_json
+from visionloop.core.files import sha256_of_bytes, write_bytes, write_json
 from visionloop.core.image_statistics import measure_image
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
@@ -160,7 +160,17 @@ def take_in(raw: RawSample, images: Path) -> tuple[dict[str, Any], str]:
         "official_split": raw.official_split,
         **raw.attributes,
     }
+    if raw.mask is not None:
+        row["mask_file"] = _keep_mask(raw.mask, images.with_name("masks"))
     return row, ""
+
+
+def _keep_mask(content: bytes, masks: Path) -> str:
+    """Write a mask beside the images, by content hash; returns its name below ``data/raw``."""
+    path = masks / f"{sha256_of_bytes(content)}.png"
+    if not path.exists() or path.stat().st_size != len(content):
+        write_bytes(path, content)
+    return f"{masks.name}/{path.name}"
 
 
 def _conflicting(raw: RawSample, known: list[Annotation]) -> list[Annotation]:

@@ -36,11 +36,13 @@ def mirrored_borders(image: NDArray[np.uint8]) -> tuple[int, int, int, int]:
     ----------
     image : uint8 array (H, W, 3) BGR or (H, W)
     """
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
+    colour = image.ndim == 3
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if colour else image, np.uint8)
     if min(grey.shape) < MIN_SIDE:
         return 0, 0, 0, 0
     scale = min(1.0, SMALL / max(grey.shape))
-    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    shrunk = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = np.asarray(shrunk, np.uint8)
     left, top, right, bottom = (
         _strip(turn(grey), np.ascontiguousarray(turn(small), np.float32), scale) for turn in TURNS
     )

@@ -1,15 +1,18 @@
-"""Commands of ``visionloop data``: freeze, diff, verify."""
+"""Commands of ``visionloop data`` about dataset versions and where their bytes are."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visionloop.core.cli import WorkspaceOption
 from visionloop.core.progress import say_done
 from visionloop.core.workspace import find_workspace
+
+if TYPE_CHECKING:
+    from visionloop.data.versions.verify import VerifyReport
 
 __all__ = ["app"]
 
@@ -63,18 +66,79 @@ def diff_command(
     say_done("no difference" if report.is_empty else "differences", page)
 
 
+@app.command("checkout")
+def checkout_command(
+    version: Annotated[str, typer.Argument(help="name of a dataset version")],
+    workspace: WorkspaceOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="replace annotations and splits that no version has")
+    ] = False,
+) -> None:
+    """Make a dataset version the current one: params.yaml, annotations, splits, images."""
+    from visionloop.data.versions.checkout import checkout
+
+    place = find_workspace(workspace)
+    report = checkout(version, workspace=place, force=force)
+    if report.images_brought:
+        print(f"{report.images_brought} images brought from shards, cache or remote")
+    if report.later:
+        print(f"{report.later} samples are not in it: visionloop data split brings them in again")
+    if report.kept_aside:
+        print(f"what was replaced is kept in {report.kept_aside}")
+    made = f"{report.name} is current, {report.samples} samples, {report.fingerprint[:12]}"
+    say_done(made, place.version(report.name), "dvc repro")
+
+
 @app.command("verify")
-def verify_command(workspace: WorkspaceOption = None) -> None:
-    """Hash every image again and compare every version with its fingerprint."""
-    from visionloop.core.errors import DataError
+def verify_command(
+    workspace: WorkspaceOption = None,
+    remote: Annotated[str | None, typer.Option(help="also read this DVC remote")] = None,
+) -> None:
+    """Hash images, versions, shards, DVC's cache and a remote again; name what is damaged."""
     from visionloop.data.versions.verify import verify
 
     place = find_workspace(workspace)
-    report = verify(workspace=place)
+    _say_verified(verify(workspace=place, remote=remote), place.raw)
+
+
+@app.command("push")
+def push_command(
+    workspace: WorkspaceOption = None,
+    remote: Annotated[str | None, typer.Option(help="DVC remote (default: its default)")] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="also what earlier git commits track")
+    ] = False,
+) -> None:
+    """dvc push, but hashed before and compared after: a damaged file is not spread."""
+    from visionloop.data.versions.remotes import push
+
+    report = push(workspace=find_workspace(workspace), remote=remote, history=history)
+    made = f"{report.moved} objects pushed, {report.objects} in {report.remote}"
+    say_done(made, report.place, "visionloop data pull, on another machine")
+
+
+@app.command("pull")
+def pull_command(
+    workspace: WorkspaceOption = None,
+    remote: Annotated[str | None, typer.Option(help="DVC remote (default: its default)")] = None,
+) -> None:
+    """dvc pull, with every object hashed on arrival, and verify."""
+    from visionloop.data.versions.remotes import pull
+
+    place = find_workspace(workspace)
+    _say_verified(pull(workspace=place, remote=remote), place.raw)
+
+
+def _say_verified(report: VerifyReport, where: object) -> None:
+    from visionloop.core.errors import DataError
+
     if report.problems:
-        next_step = "restore them with 'dvc checkout', or import again"
-        raise DataError("data", list(report.problems), next_step)
-    say_done(f"{report.images} images and {report.versions} versions are intact", place.raw)
+        raise DataError("data", list(report.problems), "\n    ".join(report.next_steps))
+    stores = "".join(f", {count} objects in the {name}" for name, count in report.objects.items())
+    shards = f", {report.shards} shards" if report.shards else ""
+    say_done(
+        f"{report.images} images, {report.versions} versions{shards}{stores} are intact", where
+    )
 
 
 @app.command("pack")

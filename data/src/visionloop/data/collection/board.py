@@ -118,12 +118,16 @@ def find_corners(
             return nothing
         places = np.asarray(ids, np.int64).reshape(-1)
         return places, _refine(grey, board, places, np.asarray(corners, np.float32).reshape(-1, 2))
-    flags = cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_ACCURACY
     size = (board.columns - 1, board.rows - 1)
-    is_found, corners = cv2.findChessboardCornersSB(grey, size, flags=flags)
+    # The first is fifty times faster, the second finds boards that the first does not.
+    is_found, corners = cv2.findChessboardCorners(grey, size)
+    if not is_found:
+        flags = cv2.CALIB_CB_NORMALIZE_IMAGE
+        is_found, corners = cv2.findChessboardCornersSB(grey, size, flags=flags)
     if not is_found:
         return nothing
-    return np.arange(board.corner_count), np.asarray(corners, np.float32).reshape(-1, 2)
+    places = np.arange(board.corner_count)
+    return places, _refine(grey, board, places, np.asarray(corners, np.float32).reshape(-1, 2))
 
 
 def write_board(path: Path, board: Board) -> Path:

@@ -79,12 +79,12 @@ def find_gaps(
 
 
 def _emptiest(counts: NDArray[np.int64]) -> str:
-    """The ninths of the picture with the fewest covered cells, in words."""
-    seen = counts > 0
-    shares = []
-    for row, rows in zip(_PLACES[0], np.array_split(seen, 3, axis=0), strict=True):
+    """The ninths of the picture with the fewest covered cells, corners first, in words."""
+    shares = {}
+    for row, rows in zip(_PLACES[0], np.array_split(counts > 0, 3, axis=0), strict=True):
         for column, cells in zip(_PLACES[1], np.array_split(rows, 3, axis=1), strict=True):
-            shares.append((float(cells.mean()), f"{row} {column}"))
-    lowest = min(share for share, _ in shares)
-    names = [name for share, name in shares if share <= lowest + 1e-9][:4]
-    return "in the " + ", ".join(names)
+            shares[row, column] = float(cells.mean())
+    lowest = min(shares.values())
+    empty = [place for place, share in shares.items() if share <= lowest + 1e-9]
+    corners_first = sorted(empty, key=lambda place: "middle" in place or "centre" in place)
+    return "in the " + ", ".join(" ".join(place) for place in corners_first[:4])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ from visionloop.core.privacy import set_quiet_environment
 set_quiet_environment()
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores
 
+SYSTEM_PYTHON = "/usr/bin/python3"
+"""Debian's, which sees Debian's GStreamer."""
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 
 
@@ -58,3 +63,56 @@ def mirror() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("VISIONLOOP_MIRROR names no folder of data set archives")
     return Path(folder)
+
+
+class RtspServer:
+    """A real RTSP server in a process of its own: ``tests/rtsp_server.py``."""
+
+    def __init__(self, port: int, options: list[str], launcher: list[str]) -> None:
+        self.port = port
+        script = str(Path(__file__).parent / "rtsp_server.py")
+        self._command = [*launcher, SYSTEM_PYTHON, script, str(port), *options]
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again after a kill, on the same port."""
+        self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def send(self, what: signal.Signals) -> None:
+        """Send it a signal: SIGKILL, SIGSTOP, SIGCONT."""
+        self.process.send_signal(what)
+        if what == signal.SIGKILL:
+            self.process.wait()
+
+    @staticmethod
+    def read(image) -> tuple[int, int]:
+        """Camera and number that stand in the bars of a picture."""
+        bits = "".join("1" if bar > 128 else "0" for bar in image[60, 8::16, 0])
+        return int(bits[:4], 2), int(bits[4:], 2)
+
+
+@pytest.fixture
+def rtsp_server():
+    """Start RTSP servers: ``rtsp_server(cameras, "--user", "u", ..., launcher=[...])``."""
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0')"
+    try:
+        found = subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True)
+    except OSError:
+        found = None
+    if found is None or found.returncode:
+        pytest.skip(f"{SYSTEM_PYTHON} has no gst-rtsp-server (see tests/debian.txt)")
+    servers: list[RtspServer] = []
+
+    def start(cameras: int, *options: str, launcher: tuple[str, ...] = ()) -> RtspServer:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        servers.append(RtspServer(port, [str(cameras), *options], list(launcher)))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.process.kill()
+        server.process.wait()

@@ -3,7 +3,7 @@
 ``python3 rtsp_server.py PORT CAMERAS [--address A] [--user U --password P] [--fps N]``
 serves ``/1`` to ``/CAMERAS``. A picture is 320 x 240 and grey; its upper half holds 20 bars,
 black or white, most significant first: 4 of the camera's number and 16 of the picture's. The
-lower half changes its pattern every 10 pictures. "ready" is printed when it listens.
+lower half changes its pattern every 10 pictures; camera 16 reads as 0. "ready" is printed when it listens.
 """
 
 import argparse
@@ -21,7 +21,7 @@ KEY_INTERVAL = 5
 
 def draw(camera: int, number: int) -> bytes:
     """The grey picture of a camera's nth frame."""
-    bits = f"{camera:04b}{number % 65536:016b}"
+    bits = f"{camera % 16:04b}{number % 65536:016b}"
     line = b"".join((b"\xeb" if bit == "1" else b"\x10") * (WIDTH // BARS) for bit in bits)
     pattern = random.Random(camera * 100_003 + number // 10)
     tiles = b""

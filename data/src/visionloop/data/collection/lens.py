@@ -1,7 +1,8 @@
 """What state the lens is in, judged from light, contrast and detail of one picture.
 
-Four numbers cannot tell everything apart: defocus, motion blur and a smeared lens all lose
-detail and are all called dirty; a white wall in fog may be called overexposed.
+Four numbers cannot tell everything apart: defocus and a smeared lens both lose detail and are
+both called dirty; a pale surface without structure is called fogged. Thresholds are parameters
+because scenes differ: a plant sets them by pictures of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def judge_lens(image: NDArray[np.uint8], params: LensParams) -> LensState:
     -------
     str
         The first that fits: dark (mean grey level), overexposed (mean grey level), fogged
-        (contrast), dirty (variance of the Laplacian over variance of the grey level), clear.
+        (contrast, and the mean grey level that scattered light lifts), dirty (variance of the Laplacian over variance of the grey level), clear.
     """
     import cv2
 
@@ -47,8 +48,9 @@ def judge_lens(image: NDArray[np.uint8], params: LensParams) -> LensState:
         return "dark"
     if seen.luminance > params.overexposed_above:
         return "overexposed"
-    if seen.contrast < params.fogged_contrast_below:
+    is_pale = seen.luminance > params.fogged_luminance_above
+    if is_pale and seen.contrast < params.fogged_contrast_below:
         return "fogged"
-    if seen.blur / seen.contrast**2 < params.dirty_detail_below:
+    if seen.blur < params.dirty_detail_below * seen.contrast**2:
         return "dirty"
     return "clear"

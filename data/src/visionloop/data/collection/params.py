@@ -12,15 +12,18 @@ __all__ = ["CollectionParams", "LensParams"]
 class LensParams(StrictModel):
     """When a lens counts as something else than clear; the first that fits is said."""
 
-    dark_below: float = Field(default=20.0, ge=0, le=255, description="dark: mean grey level")
+    dark_below: float = Field(default=40.0, ge=0, le=255, description="dark: mean grey level")
     overexposed_above: float = Field(
-        default=230.0, ge=0, le=255, description="overexposed: mean grey level"
+        default=235.0, ge=0, le=255, description="overexposed: mean grey level"
     )
     fogged_contrast_below: float = Field(
-        default=20.0, ge=0, description="fogged: standard deviation of the grey level"
+        default=16.0, ge=0, description="fogged: standard deviation of the grey level"
+    )
+    fogged_luminance_above: float = Field(
+        default=140.0, ge=0, le=255, description="fogged as well: mean grey level"
     )
     dirty_detail_below: float = Field(
-        default=0.01,
+        default=0.015,
         ge=0,
         description="dirty: variance of the Laplacian divided by the variance of the grey level "
         "of the picture at 320 pixels width; smear, droplets and defocus take detail away",

@@ -25,7 +25,7 @@ Image = NDArray[np.uint8]
 Generator = np.random.Generator
 Vector = NDArray[np.float64]
 
-TRIES = 60
+TRIES = 150
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class DefectSizes:
     """
 
     stroke: tuple[float, float] = (4.0, 13.0)
-    trace: tuple[float, float] = (5.0, 55.0)
+    trace: tuple[float, float] = (7.0, 60.0)
     gap: tuple[float, float] = (5.0, 55.0)
-    depth: tuple[float, float] = (6.0, 25.0)
+    depth: tuple[float, float] = (8.0, 24.0)
     spot: tuple[float, float] = (9.0, 34.0)
     margin: float = 9.0
 
@@ -222,7 +222,7 @@ def _open(template: Template, sizes: DefectSizes, generator: Generator) -> Mask 
         return None
     place, outward = edge
     width = template.reach(place, -outward, copper=True, limit=sizes.trace[1] + 1)
-    if not sizes.trace[0] <= width <= sizes.trace[1]:
+    if not sizes.trace[0] <= width <= sizes.trace[1] or _passes_over(width, sizes, generator):
         return None
     start, end = place + 3 * outward, place - (width + 3) * outward
     end = end + np.array([-outward[1], outward[0]]) * generator.normal(0, 0.12 * width)
@@ -237,7 +237,7 @@ def _short(template: Template, sizes: DefectSizes, generator: Generator) -> Mask
         return None
     place, outward = edge
     gap = template.reach(place, outward, copper=False, limit=sizes.gap[1] + 1)
-    if not sizes.gap[0] <= gap <= sizes.gap[1]:
+    if not sizes.gap[0] <= gap <= sizes.gap[1] or _passes_over(gap, sizes, generator):
         return None
     start, end = place - 2 * outward, place + (gap + 3) * outward
     widths = _stroke_widths(sizes, generator)
@@ -279,13 +279,13 @@ def _mark_at_edge(
     generator: Generator,
 ) -> Mask:
     """A slanted stroke or a spot that starts at an edge and reaches ``depth`` along ``way``."""
-    if generator.random() < 0.4:
-        along = max(5.0, depth * generator.uniform(0.8, 1.8))
-        size = (along, max(4.0, depth * generator.uniform(0.9, 1.6)))
+    if generator.random() < 0.25:
+        along = max(8.0, depth * generator.uniform(1.0, 2.2))
+        size = (along, max(4.0, depth * generator.uniform(0.8, 1.3)))
         centre = place + way * generator.uniform(0.1, 0.4) * depth
         mask = draw_spot(template.shape, centre, size=size, generator=generator)
     else:
-        slant = generator.normal(0, 0.5)
+        slant = generator.normal(0, 0.8)
         turned = np.array(
             [
                 way[0] * np.cos(slant) - way[1] * np.sin(slant),
@@ -293,8 +293,8 @@ def _mark_at_edge(
             ]
         )
         first, last = _stroke_widths(sizes, generator)
-        widths = (min(first, 1.2 * depth), min(last, 1.2 * depth))
-        end = place + turned * max(1.0, depth - widths[1] / 2)
+        widths = (0.75 * min(first, 1.2 * depth), 0.75 * min(last, 1.2 * depth))
+        end = place + turned * max(1.0, 1.2 * depth / max(0.5, np.cos(slant)) - widths[1] / 2)
         mask = draw_stroke(template.shape, place - 2 * way, end, width=widths, generator=generator)
     return mask
 
@@ -330,6 +330,11 @@ def _free_spot(
             template.shape, place, end, width=(breadth, breadth * taper), generator=generator
         )
     return mask if room[mask > 0].min() > 1.5 else None
+
+
+def _passes_over(way: float, sizes: DefectSizes, generator: Generator) -> bool:
+    """Long ways to cut or bridge are rarer than the edges that offer them."""
+    return bool(generator.random() > 2.5 * sizes.trace[0] / way)
 
 
 def _stroke_widths(sizes: DefectSizes, generator: Generator) -> tuple[float, float]:

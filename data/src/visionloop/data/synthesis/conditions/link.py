@@ -1,0 +1,58 @@
+"""Conditions of the link: compression, a small picture, packets that never came."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import cv2
+
+from visionloop.data.synthesis.conditions.changed import Generator, Image
+
+__all__ = ["compress", "lose_packets", "lower_resolution"]
+
+JPEG_QUALITY = (40, 25, 15, 9, 5)
+"""compression: JPEG quality."""
+RESOLUTION = (0.60, 0.42, 0.30, 0.21, 0.15)
+"""low_resolution: side of the picture that is sent, share of the original."""
+LOST = (0.02, 0.05, 0.10, 0.18, 0.28)
+"""lost_packets: share of the slices (rows of 16 x 16 blocks) whose packets were lost."""
+BLOCK = 16
+
+
+def compress(image: Image, severity: int, generator: Generator) -> Image:
+    """A narrow link: JPEG at low quality (nothing random)."""
+    done, coded = cv2.imencode(
+        ".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[severity - 1]]
+    )
+    if not done:
+        raise ValueError(f"OpenCV cannot encode an image of shape {image.shape}")
+    flag = cv2.IMREAD_GRAYSCALE if image.ndim == 2 else cv2.IMREAD_COLOR
+    return cast(Image, cv2.imdecode(coded, flag))
+
+
+def lower_resolution(image: Image, severity: int, generator: Generator) -> Image:
+    """A smaller picture, made large again by linear interpolation (nothing random)."""
+    height, width = image.shape[:2]
+    share = RESOLUTION[severity - 1]
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cast(Image, cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def lose_packets(image: Image, severity: int, generator: Generator) -> Image:
+    """Slices of a video frame whose packets were lost: a decoder repeats what is above them."""
+    height, width = image.shape[:2]
+    done = image.copy()
+    rows = -(-height // BLOCK)
+    draw = generator.random((rows, 2))
+    start = generator.uniform(0, 0.7, rows)
+    first = int(generator.integers(1, max(2, rows)))  # at least one, so that it is to be seen
+    for row in range(rows):
+        if row != first and draw[row, 0] >= LOST[severity - 1]:
+            continue
+        top = row * BLOCK
+        left = int(start[row] * width) // BLOCK * BLOCK
+        right = left + int((0.3 + 0.7 * draw[row, 1]) * width)
+        above = done[max(0, top - 1), left:right].copy()
+        done[top : top + BLOCK, left:right] = above
+    return done

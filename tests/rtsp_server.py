@@ -3,7 +3,8 @@
 ``python3 rtsp_server.py PORT CAMERAS [--address A] [--user U --password P] [--fps N]``
 serves ``/1`` to ``/CAMERAS``. A picture is 320 x 240 and grey; its upper half holds 20 bars,
 black or white, most significant first: 4 of the camera's number and 16 of the picture's. The
-lower half changes its pattern every 10 pictures; camera 16 reads as 0. "ready" is printed when it listens.
+lower half changes its pattern every 10 pictures. Camera 16 reads as 0. "ready" is printed when
+it listens.
 """
 
 import argparse

@@ -62,7 +62,7 @@ class ScheduleParams(StrictModel):
     def _can_be_followed(self) -> ScheduleParams:
         try:
             zone = ZoneInfo(self.time_zone)
-        except (OSError, ValueError):
+        except (KeyError, OSError, ValueError):
             raise ValueError(f"there is no time zone '{self.time_zone}'") from None
         if bool(self.cron) == bool(self.every_s):
             raise ValueError("give either cron or every_s")

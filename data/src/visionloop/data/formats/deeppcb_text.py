@@ -35,12 +35,14 @@ class DeepPcbFormat:
     holds = frozenset({"box"})
 
     def recognise(self, files: SourceFiles) -> str:
-        """Text files of five whole numbers a line."""
-        for name in _row_files(files)[:3]:
-            lines = read_rows_text(files, name)[0].splitlines()
-            if lines and all(LINE.match(line) for line in lines if line.strip()):
-                return f"text files such as {name} hold five whole numbers a line"
-        return ""
+        """Text files of five whole numbers a line, or empty ones beside ``trainval.txt``."""
+        names = _row_files(files)
+        for name in names[:20]:
+            lines = [line for line in read_rows_text(files, name)[0].splitlines() if line.strip()]
+            if lines:
+                is_one = all(LINE.match(line) for line in lines)
+                return f"text files such as {name} hold five whole numbers a line" * is_one
+        return "trainval.txt lists pictures" if names and "trainval.txt" in files.names else ""
 
     def classes(self, files: SourceFiles) -> tuple[str, ...]:
         """Those of ``classes.txt``, else the six of DeepPCB."""

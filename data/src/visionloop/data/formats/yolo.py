@@ -43,7 +43,8 @@ class YoloFormat:
                 return f"{name} names classes"
         for name in _row_files(files)[:5]:
             lines = [line for line in read_rows_text(files, name)[0].splitlines() if line.strip()]
-            if lines and all(_looks_like_row(line) for line in lines):
+            # Shares have decimals; without any, the lines may be whole pixels of DeepPCB.
+            if "." in "".join(lines) and all(_looks_like_row(line) for line in lines):
                 return f"text files such as {name} hold a class and shares between 0 and 1"
         return ""
 

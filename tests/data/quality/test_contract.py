@@ -40,7 +40,7 @@ def test_good_data_pass_and_the_report_is_written(ready, workspace):
     assert report.class_counts == {"functional": 6, "defective": 6}
     stored = json.loads((workspace.reports / "check" / "check.json").read_text())
     assert stored["verdict"] == "passed" and stored["counts"]["samples"] == 12
-    assert "passed" in (workspace.reports / "check" / "index.html").read_text()
+    assert "kept" in (workspace.reports / "check" / "index.html").read_text()
 
 
 def test_too_few_and_missing_classes_are_refused(ready, workspace, make):

@@ -10,6 +10,7 @@ from visionloop.core.config import ProjectParams, StrictModel, load_blocks
 from visionloop.core.workspace import Workspace
 from visionloop.data.collection.calibration_params import CalibrateParams, PlaneParams
 from visionloop.data.collection.params import CollectionParams
+from visionloop.data.quality.params import CheckParams
 from visionloop.data.splits.params import SplitParams
 from visionloop.data.synthesis.params import SynthesiseParams
 
@@ -33,31 +34,6 @@ class ImportParams(StrictModel):
     )
     phase_sizes: dict[str, int] = Field(
         default_factory=dict, description="at most so many samples of a phase; absent means all"
-    )
-
-
-class CheckParams(StrictModel):
-    """What ``data check`` finds worth a word, and what it refuses."""
-
-    max_corrupt_fraction: float = Field(
-        default=0.02, ge=0, le=1, description="refused above: unreadable images of all seen"
-    )
-    min_per_class: int = Field(
-        default=10, ge=0, description="refused below: annotated samples (or boxes) of each class"
-    )
-    max_imbalance: float = Field(
-        default=50.0, gt=1, description="warned above: most frequent class to rarest"
-    )
-    min_box_pixels: float = Field(
-        default=2.0, ge=0, description="warned below: shorter side of a box in pixels"
-    )
-    dark_below: float = Field(default=10.0, ge=0, le=255, description="mean grey level")
-    bright_above: float = Field(default=250.0, ge=0, le=255, description="mean grey level")
-    blurred_below: float = Field(
-        default=3.0, ge=0, description="variance of the Laplacian, grey levels squared"
-    )
-    refuse_leaks: bool = Field(
-        default=True, description="refuse when a group crosses from training into test"
     )
 
 

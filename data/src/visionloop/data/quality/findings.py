@@ -4,78 +4,48 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import DataError
 from visionloop.core.progress import track
-from visionloop.data.params import CheckParams
-from visionloop.data.splits.near_duplicates import ImageHash, hash_image
+from visionloop.data.datasets.oddities import PROBE
+from visionloop.data.datasets.oddity import Facts
+from visionloop.data.quality.finding import Finding
+from visionloop.data.quality.params import CheckParams
+from visionloop.data.splits.near_duplicates import hash_image
 
 if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "MEANING",
-    "Finding",
     "count_classes",
     "find_box_faults",
     "find_class_faults",
     "find_conflicts",
-    "find_duplicates",
     "find_image_faults",
     "find_schema_faults",
     "read_and_hash",
 ]
 
-MEANING = {
-    "schema": "a row that does not follow the schema",
-    "corrupt": "an image that cannot be read",
-    "dark": "a dark image",
-    "bright": "an overexposed image",
-    "blurred": "a blurred image",
-    "near_duplicate": "a pair of near-duplicates",
-    "conflict": "contradicting annotations of one view",
-    "leak": "a near-duplicate pair across training and test",
-    "reserved_twin": "a near-duplicate of a test sample, which split will leave out",
-    "box": "a box that makes no sense",
-    "class": "a class with too few annotations",
-    "imbalance": "classes out of balance",
-}
-"""Kind to what one finding of it is."""
 
-
-@dataclass(frozen=True)
-class Finding:
-    """Something found.
-
-    Attributes
-    ----------
-    kind : str
-        A row of ``MEANING``.
-    sample_id : str
-        Empty where it concerns the whole.
-    reason : str
-        One sentence.
-    severity : float
-        In [0, 1], larger is worse.
-    is_breach : bool
-        Breaks the contract by itself.
-    """
-
-    kind: str
-    sample_id: str
-    reason: str
-    severity: float
-    is_breach: bool = False
-
-
-def find_schema_faults(samples: pandas.DataFrame) -> list[Finding]:
-    """Ids that are no SHA-256 or come twice, names that do not fit, times that are no times."""
-    found = []
+def find_schema_faults(samples: pandas.DataFrame, limits: CheckParams) -> list[Finding]:
+    """Ids that are no SHA-256 or come twice, names that do not fit, times that are no times,
+    required columns that are missing or empty."""
+    found = [
+        Finding("schema", "", f"column '{name}' is missing", 1.0, True)
+        for name in limits.required_columns
+        if name not in samples
+    ]
+    for name in limits.required_columns:
+        if name in samples and (empty := samples[name].isna() | (samples[name] == "")).any():
+            reason = f"column '{name}' is empty on {int(empty.sum())} of {len(samples)} samples"
+            found.append(Finding("schema", "", reason, 1.0, True))
     twice = samples["sample_id"][samples["sample_id"].duplicated()]
     for one in twice:
         found.append(Finding("schema", str(one), "its sample_id comes twice", 1.0, True))
@@ -103,15 +73,14 @@ def _is_time(text: object) -> bool:
 
 
 def read_and_hash(
-    samples: pandas.DataFrame, images: Path
-) -> tuple[dict[str, ImageHash], list[Finding]]:
-    """Read every image: perceptual hash by sample id, and what cannot be read."""
+    samples: pandas.DataFrame, images: Path, said: dict[str, list[Annotation]]
+) -> tuple[list[Facts], list[Finding]]:
+    """Read every image: what the checks of pictures need of it, and what cannot be read."""
     from visionloop.serving.images import read_image
 
-    hashes: dict[str, ImageHash] = {}
+    facts: list[Facts] = []
     found = []
-    rows = list(samples.itertuples())
-    for row in track(rows, "reading images"):
+    for row in track(list(samples.itertuples()), "reading images"):
         one = str(row.sample_id)
         try:
             image = read_image(images / str(row.file_name))
@@ -122,8 +91,26 @@ def read_and_hash(
             size = f"{image.shape[1]} x {image.shape[0]}"
             reason = f"the image has {size} pixels, the table says {row.width} x {row.height}"
             found.append(Finding("schema", one, reason, 1.0, True))
-        hashes[one] = hash_image(image)
-    return hashes, found
+        facts.append(_facts(row, image, said.get(one, [])))
+    return facts, found
+
+
+def _facts(row: Any, image: NDArray[np.uint8], said: Sequence[Annotation]) -> Facts:
+    import cv2
+
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    return Facts(
+        file=str(getattr(row, "file", "") or row.sample_id),
+        sample_id=str(row.sample_id),
+        said=tuple(
+            sorted(
+                (one.class_name, tuple(round(value, 1) for value in one.xyxy or ())) for one in said
+            )
+        ),
+        split=str(getattr(row, "official_split", "") or ""),
+        image_hash=hash_image(image),
+        probe=cv2.resize(grey, (PROBE, PROBE), interpolation=cv2.INTER_AREA).astype(np.int16),
+    )
 
 
 def find_image_faults(samples: pandas.DataFrame, limits: CheckParams) -> list[Finding]:
@@ -141,35 +128,6 @@ def find_image_faults(samples: pandas.DataFrame, limits: CheckParams) -> list[Fi
         if sharp < limits.blurred_below:
             reason = f"variance of the Laplacian {sharp:.2f}, below {limits.blurred_below:g}"
             found.append(Finding("blurred", one, reason, 1 - sharp / limits.blurred_below))
-    return found
-
-
-def find_duplicates(
-    twins: Sequence[tuple[str, str]], annotations: Sequence[Annotation], splits: dict[str, str]
-) -> list[Finding]:
-    """Near-duplicate pairs: told, worse if they contradict each other, worst if they leak.
-
-    Parameters
-    ----------
-    twins : sequence of (sample id, sample id)
-    annotations : sequence of Annotation
-    splits : dict of sample id to train, val, test, excluded or reserved
-    """
-    said = {row.sample_id: row.class_name for row in annotations if row.xyxy is None}
-    found = []
-    for first, second in twins:
-        pair = f"{first[:12]} and {second[:12]} show the same view"
-        sides = {splits.get(first, ""), splits.get(second, "")}
-        if "test" in sides and sides & {"train", "val"}:
-            found.append(Finding("leak", first, f"{pair}, one in test, one in training", 1.0))
-        elif "reserved" in sides and len(sides) > 1:
-            outside = second if splits.get(first) == "reserved" else first
-            found.append(Finding("reserved_twin", outside, f"{pair}, one reserved for test", 0.3))
-        else:
-            found.append(Finding("near_duplicate", first, pair, 0.1))
-        if said.get(first, "") != said.get(second, "") and first in said and second in said:
-            reason = f"{pair}, annotated '{said[first]}' and '{said[second]}'"
-            found.append(Finding("conflict", first, reason, 0.6))
     return found
 
 
@@ -205,12 +163,15 @@ def find_box_faults(
         if row.sample_id not in sizes:
             found.append(Finding("box", row.sample_id, f"{shown} of an unknown sample", 1.0, True))
         elif short < limits.min_box_pixels:
-            found.append(Finding("box", row.sample_id, f"{shown} is {short:.1f} pixels thin", 0.7))
+            why = f"{shown} is {short:.1f} pixels thin"
+            found.append(Finding("box", row.sample_id, why, 0.7, xyxy=row.xyxy))
         elif (x2 - x1) * (y2 - y1) > 0.98 * width * height:
-            found.append(Finding("box", row.sample_id, f"{shown} covers the whole image", 0.5))
+            why = f"{shown} covers the whole image"
+            found.append(Finding("box", row.sample_id, why, 0.5, xyxy=row.xyxy))
         key = (row.sample_id, row.class_name, tuple(round(value) for value in row.xyxy))
         if key in seen:
-            found.append(Finding("box", row.sample_id, f"{shown} comes twice", 0.7))
+            why = f"{shown} comes twice"
+            found.append(Finding("box", row.sample_id, why, 0.7, xyxy=row.xyxy))
         seen.add(key)
     return found
 

@@ -84,7 +84,7 @@ def _local_contrast(grey: NDArray[np.floating]) -> Grey:
 
 def _window(shape: tuple[int, ...]) -> Grey:
     rows, columns = (np.hanning(side + 2)[1:-1] for side in shape)
-    return np.outer(rows, columns).astype(np.float32)
+    return np.asarray(np.outer(rows, columns), np.float32)
 
 
 def _whiten(contrast: Grey) -> Grey:
@@ -110,7 +110,7 @@ def _spectrum(contrast: Grey) -> Grey:
 def _projection(length: int) -> Grey:
     """Johnson and Lindenstrauss: distances survive a random projection. The same every time."""
     drawn = np.random.default_rng(0).standard_normal((length, _DIMENSIONS))
-    return (drawn / np.sqrt(_DIMENSIONS)).astype(np.float32)
+    return np.asarray(drawn / np.sqrt(_DIMENSIONS), np.float32)
 
 
 def compare_textures(first: Grey, second: Grey) -> float:
@@ -140,9 +140,10 @@ def compare_textures(first: Grey, second: Grey) -> float:
 
 def _overlaps(first: int, second: int, length: int) -> NDArray[np.int64]:
     """Common pixels along one axis for each circular shift of the second against the first."""
-    shift = np.arange(length)
-    shift = np.where(shift >= first, shift - length, shift)
-    return np.maximum(0, np.minimum(first, second + shift) - np.maximum(0, shift))
+    circular = np.arange(length)
+    shift = np.where(circular >= first, circular - length, circular)
+    common = np.minimum(first, second + shift) - np.maximum(0, shift)
+    return np.asarray(np.maximum(0, common), np.int64)
 
 
 def _signed(shift: int, length: int, first: Grey, *, axis: int = 0) -> int:

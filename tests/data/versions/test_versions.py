@@ -1,8 +1,8 @@
-"""Freeze, diff and verify: a version is frozen, its differences are told, damage is named."""
+"""Freeze and verify: a version is frozen, listed, and its damage is named."""
 
 from __future__ import annotations
 
-import json
+import shutil
 
 import pytest
 
@@ -10,26 +10,10 @@ from visionloop.core.entities import Annotation
 from visionloop.core.errors import DataError
 from visionloop.data.formats import coco
 from visionloop.data.splits.split import split
-from visionloop.data.versions.diff import diff, render_diff
 from visionloop.data.versions.freeze import freeze
+from visionloop.data.versions.listing import list_versions, render_versions
 from visionloop.data.versions.verify import verify
 from visionloop.data.versions.version import load_version
-
-
-@pytest.fixture
-def ready(fill, make, workspace):
-    """20 samples, 15 annotated by experts, split."""
-    samples = [
-        make.raw_sample(
-            make.png(make.picture(number)),
-            None if number >= 15 else ("defective" if number % 3 == 0 else "functional"),
-            official_split="test" if number < 4 else None,
-        )
-        for number in range(20)
-    ]
-    fill(samples)
-    split(workspace=workspace)
-    return samples
 
 
 def annotate_in_studio(workspace, verdicts: dict[str, str]) -> None:
@@ -81,32 +65,6 @@ def test_studio_outranks_experts_and_the_parent_is_recorded(ready, workspace, ma
     assert freeze(workspace=workspace).parent == second.fingerprint
 
 
-def test_diff_counts_what_changed(ready, workspace, make):
-    freeze(workspace=workspace)
-    doubted, added = ready[5].sample_id, ready[17].sample_id
-    annotate_in_studio(workspace, {doubted: "defective", added: "functional"})
-    make.set_params(workspace, version="v2")
-    freeze(workspace=workspace)
-    report = diff("v1", "v2", workspace=workspace)
-    assert (report.samples_added, report.samples_removed, report.split_changed) == (1, 0, 0)
-    assert (report.annotations_added, report.annotations_changed) == (1, 1)
-    assert report.changes == [
-        {"sample_id": doubted, "before": [["functional", []]], "after": [["defective", []]]}
-    ]
-    assert report.class_counts["defective"][1] == report.class_counts["defective"][0] + 1
-    assert "annotations changed" in render_diff(report)
-    stored = json.loads((workspace.reports / "diff" / "v1-v2.json").read_text())
-    assert stored["samples_added"] == 1
-    backwards = diff("v2", "v1", workspace=workspace)
-    assert (backwards.samples_removed, backwards.annotations_removed) == (1, 1)
-
-
-def test_diff_of_a_missing_version_names_it(ready, workspace):
-    freeze(workspace=workspace)
-    with pytest.raises(DataError, match="v9"):
-        diff("v1", "v9", workspace=workspace)
-
-
 def test_freeze_without_splits_says_what_to_run(fill, make, workspace):
     fill([make.raw_sample(make.png(make.picture(0)), "functional")])
     with pytest.raises(DataError, match="splits"):
@@ -147,3 +105,76 @@ def test_verify_sees_a_changed_version(ready, workspace):
     path.write_text(path.read_text().replace('"category_id": 1', '"category_id": 2', 1))
     (problem,) = verify(workspace=workspace).problems
     assert "does not match its fingerprint" in problem
+
+
+def test_a_new_version_grows_from_the_one_frozen_or_checked_out_last(ready, workspace, make):
+    from visionloop.data.versions.checkout import checkout
+
+    first = freeze(workspace=workspace)
+    make.set_params(workspace, version="v2")
+    annotate_in_studio(workspace, {ready[16].sample_id: "functional"})
+    second = freeze(workspace=workspace)
+    checkout("v1", workspace=workspace)
+    assert freeze(workspace=workspace).parent == ""  # not v2, its own child
+    annotate_in_studio(workspace, {ready[17].sample_id: "functional"})
+    split(workspace=workspace)
+    make.set_params(workspace, version="v3")
+    assert freeze(workspace=workspace).parent == first.fingerprint != second.fingerprint
+
+
+def test_a_version_is_never_its_own_ancestor(ready, workspace, make):
+    freeze(workspace=workspace)
+    make.set_params(workspace, version="v2")
+    annotate_in_studio(workspace, {ready[16].sample_id: "functional"})
+    freeze(workspace=workspace)
+    # As in a fresh clone in which DVC removed the output of the stage before it ran again.
+    (workspace.versions / "base.json").unlink()
+    shutil.rmtree(workspace.version("v1"))
+    workspace.studio_annotations.unlink()
+    make.set_params(workspace, version="v1")
+    assert freeze(workspace=workspace).parent == ""
+
+
+def test_the_list_marks_the_current_version_and_names_parents(ready, workspace, make):
+    for number in (1, 2, 11):
+        make.set_params(workspace, version=f"v{number}")
+        annotate_in_studio(
+            workspace, {ready[14 + n].sample_id: "functional" for n in range(number % 4 or 4)}
+        )
+        freeze(workspace=workspace)
+    rows = list_versions(workspace=workspace)
+    assert [(row.name, row.parent, row.is_current) for row in rows] == [
+        ("v1", "", False),
+        ("v2", "v1", False),
+        ("v11", "v2", True),
+    ]
+    lines = render_versions(rows).splitlines()
+    assert lines[3].startswith("* v11") and rows[2].fingerprint[:12] in lines[3]
+    assert "defective 5" in lines[1] and f"{rows[0].samples}" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "is_replaced"),
+    [
+        ("files.before_rename:kill:1", False),  # annotations.json
+        ("files.before_rename:kill:2", False),  # manifest.json
+        ("files.before_folder_rename:kill:1", False),
+        ("files.before_folder_rename:kill:1", True),
+        ("freeze.before_base:kill:1", True),
+        ("files.before_rename:kill:3", False),  # base.json
+    ],
+)
+def test_killed_freeze_completes_with_nothing_doubled(
+    ready, workspace, kill_at, failpoint, is_replaced
+):
+    if is_replaced:
+        freeze(workspace=workspace)
+        annotate_in_studio(workspace, {ready[16].sample_id: "functional"})
+    kill_at(failpoint, lambda: freeze(workspace=workspace, replace=True))
+    freeze(workspace=workspace, replace=True)
+    rows = list_versions(workspace=workspace)
+    assert [row.name for row in rows] == ["v1"]
+    version = load_version(workspace.version("v1"), workspace.images)
+    assert len(version.samples) == 15 + is_replaced
+    assert sorted(path.name for path in workspace.versions.iterdir()) == ["base.json", "v1"]
+    assert verify(workspace=workspace).problems == ()

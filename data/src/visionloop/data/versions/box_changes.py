@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 from visionloop.core.entities import Annotation
 from visionloop.core.geometry import box_iou
 
-__all__ = ["BoxChange", "ChangeKind", "find_box_changes", "find_class_change"]
+__all__ = ["KINDS", "BoxChange", "ChangeKind", "find_box_changes", "find_class_change"]
 
-ChangeKind = Literal["added", "removed", "moved", "relabelled"]
+ChangeKind = Literal["added", "removed", "moved", "reshaped", "relabelled"]
+KINDS: tuple[ChangeKind, ...] = ("added", "removed", "moved", "reshaped", "relabelled")
 
 SAME_PLACE_PX = 0.1
 """Corners that differ by less are the same: formats round."""
@@ -31,8 +31,8 @@ class BoxChange:
     Attributes
     ----------
     kind : str
-        ``added``, ``removed``, ``moved`` (same class, other place or size), ``relabelled``
-        (other class; it may have moved too).
+        ``added``, ``removed``, ``moved`` (same class, other place or size), ``reshaped``
+        (same box, other outline), ``relabelled`` (other class; it may have moved too).
     class_before, class_after : str
         Empty where there was, or is, no box.
     xyxy_before, xyxy_after : tuple of 4 floats or None
@@ -57,7 +57,7 @@ class BoxChange:
     @property
     def severity(self) -> float:
         """How much it matters, for the order of the page: a wrong class misleads most."""
-        if self.kind == "moved":
+        if self.kind in ("moved", "reshaped"):
             return 1.0 - self.iou
         return 3.0 if self.kind == "relabelled" else 2.0
 
@@ -76,7 +76,7 @@ def find_box_changes(before: list[Annotation], after: list[Annotation]) -> list[
     changes = [
         _pair_change(old[first], new[second], iou)
         for first, second, iou in pairs
-        if not _is_same(old[first], new[second])
+        if not _is_same(old[first], new[second]) or _outline(old[first]) != _outline(new[second])
     ]
     paired_old, paired_new = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     changes += [
@@ -95,12 +95,21 @@ def find_box_changes(before: list[Annotation], after: list[Annotation]) -> list[
 def find_class_change(
     before: list[Annotation], after: list[Annotation]
 ) -> tuple[list[str], list[str]] | None:
-    """Classes of the whole image before and after; None where they are the same."""
+    """Classes of the whole image before and after, with the probabilities of soft ones.
+
+    None where they are the same.
+    """
     said = [
-        Counter(row.class_name for row in rows if row.xyxy is None and row.class_name)
+        sorted(_class_words(row) for row in rows if row.xyxy is None and row.class_name)
         for rows in (before, after)
     ]
-    return None if said[0] == said[1] else (sorted(said[0]), sorted(said[1]))
+    return None if said[0] == said[1] else (said[0], said[1])
+
+
+def _class_words(row: Annotation) -> str:
+    if not row.probabilities:
+        return row.class_name
+    return " ".join(f"{name} {share:.2f}" for name, share in sorted(row.probabilities))
 
 
 def _pairs(old: list[Annotation], new: list[Annotation]) -> list[tuple[int, int, float]]:
@@ -125,7 +134,7 @@ def _pair_change(old: Annotation, new: Annotation, iou: float) -> BoxChange:
     step = second - first
     centre = (step[:2] + step[2:]) / 2
     return BoxChange(
-        kind="moved" if old.class_name == new.class_name else "relabelled",
+        kind=_kind(old, new),
         class_before=old.class_name,
         class_after=new.class_name,
         xyxy_before=old.xyxy,
@@ -134,6 +143,16 @@ def _pair_change(old: Annotation, new: Annotation, iou: float) -> BoxChange:
         shift_px=round(float(np.hypot(*centre)), 2),
         edge_px=round(float(np.abs(step).max()), 2),
     )
+
+
+def _kind(old: Annotation, new: Annotation) -> ChangeKind:
+    if old.class_name != new.class_name:
+        return "relabelled"
+    return "reshaped" if _is_same(old, new) else "moved"
+
+
+def _outline(row: Annotation) -> list[list[float]]:
+    return [[round(value, 1) for value in ring] for ring in row.polygon]
 
 
 def _is_same(old: Annotation, new: Annotation) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from visionloop.core.files import write_json
 from visionloop.core.workspace import Workspace
 from visionloop.data.versions.box_changes import (
+    KINDS,
     BoxChange,
     find_box_changes,
     find_class_change,
@@ -60,13 +61,13 @@ class DiffReport:
         Their annotations.
     split_moves : dict of "train → val" to int
         Samples of both versions whose split differs.
-    boxes : dict of added, removed, moved, relabelled to int
+    boxes : dict of kind (see ``BoxChange``) to int
         In samples of both versions.
     class_moves : dict of "open → short" to int
         Relabelled boxes, and whole images of another class.
     classes : dict of class to dict
         ``before`` and ``after`` count all annotations; ``added``, ``removed``, ``moved``,
-        ``relabelled_from``, ``relabelled_to`` what changed in samples of both versions.
+        ``reshaped``, ``relabelled_from``, ``relabelled_to`` what changed in samples of both.
     changes : tuple of SampleChange
         Worst first.
     """
@@ -137,10 +138,7 @@ def compare_versions(before: DatasetVersion, after: DatasetVersion) -> DiffRepor
         annotations_added=sum(len(after.annotations_of(one)) for one in added),
         annotations_removed=sum(len(before.annotations_of(one)) for one in removed),
         split_moves=dict(split_moves.most_common()),
-        boxes={
-            kind: sum(change.kind == kind for change in boxes)
-            for kind in ("added", "removed", "moved", "relabelled")
-        },
+        boxes={kind: sum(change.kind == kind for change in boxes) for kind in KINDS},
         class_moves=dict(_class_moves(changes).most_common()),
         classes=_class_table(before, after, boxes),
         changes=tuple(changes),
@@ -210,7 +208,7 @@ def _class_table(
             else ((change.class_before or change.class_after, change.kind),)
         )
     )
-    kinds = ("added", "removed", "moved", "relabelled_from", "relabelled_to")
+    kinds = ("added", "removed", "moved", "reshaped", "relabelled_from", "relabelled_to")
     return {
         name or NOTHING: {
             "before": counted[0][name],

@@ -28,6 +28,7 @@ TEXT = {
     "added": "+ {after}",
     "removed": "− {before}",
     "moved": "↔ {after} {edge:.0f} px",
+    "reshaped": "~ {after}",
     "relabelled": "{before} → {after}",
 }
 
@@ -187,6 +188,8 @@ def _sentence(change: BoxChange) -> tuple[str, str]:
     if change.kind == "relabelled":
         text = f"{change.class_before} is now {change.class_after}"
         return "relabelled", text if change.iou > 0.995 else f"{text}, IoU {change.iou:.2f}"
+    if change.kind == "reshaped":
+        return "reshaped", f"{change.class_after} has another outline"
     return change.kind, f"{change.class_after or change.class_before} {change.kind}"
 
 

@@ -14,6 +14,7 @@ from visionloop.core.tables import read_table
 from visionloop.core.workspace import Workspace
 from visionloop.data.annotated import merge_annotations
 from visionloop.data.params import load_params
+from visionloop.data.quality.exclusions import read_exclusions
 from visionloop.data.raw import read_samples
 from visionloop.data.splits.split import SPLITS
 from visionloop.data.versions.listing import read_base, version_folders, write_base
@@ -151,7 +152,7 @@ def _is_there(folder: Path, fingerprint: str, replace: bool) -> bool:
 def _annotated_samples(workspace: Workspace, annotations: list[Annotation]) -> pandas.DataFrame:
     samples = read_samples(workspace)
     splits = read_table(workspace.root / "data" / "splits.parquet", SPLITS)
-    annotated = {row.sample_id for row in annotations}
+    annotated = {row.sample_id for row in annotations} - set(read_exclusions(workspace))
     samples = samples[samples["sample_id"].isin(annotated)]
     if samples.empty:
         raise DataError("freeze", "not one sample is annotated", "import or annotate first")
@@ -170,10 +171,9 @@ def _annotated_samples(workspace: Workspace, annotations: list[Annotation]) -> p
 def _parent(workspace: Workspace, name: str, fingerprint: str) -> str:
     """Fingerprint of the version that the working data grew from.
 
-    That is the one frozen or checked out last; where that is not known (a fresh clone), the
-    newest other version by the number of its ancestors. Never one that descends from this
-    content: DVC removes the output of a stage before it runs it again, and a version must
-    not become its own ancestor.
+    That is the one frozen or checked out last. Where that is not known (a fresh clone), it is
+    the newest other version by the number of its ancestors, but none that descends from this
+    very content: DVC removes the output of a stage before it runs the stage again.
     """
     base = read_base(workspace)
     manifests = [
@@ -192,7 +192,7 @@ def _parent(workspace: Workspace, name: str, fingerprint: str) -> str:
 
     if base.get("name") == name:
         return base["parent"]
-    if base and fingerprint not in ancestors(base["fingerprint"]):
+    if base:
         return base["fingerprint"]
     others = [row for row in manifests if fingerprint not in ancestors(row["fingerprint"])]
     newest = max(
@@ -208,3 +208,5 @@ def _clear_leftovers(folder: Path) -> None:
             if path.name.count(".") != folder.name.count(".") + 3:
                 continue  # of another version, whose name begins like this one
             shutil.rmtree(path, ignore_errors=True)
+    for path in folder.parent.glob(".base.json.*.tmp"):
+        path.unlink()

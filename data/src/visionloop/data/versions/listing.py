@@ -97,7 +97,9 @@ def open_version(name: str, *, workspace: Workspace) -> DatasetVersion:
 def list_versions(*, workspace: Workspace) -> tuple[VersionRow, ...]:
     """All versions, those here first."""
     manifests = {one.name: read_json(one / "manifest.json") for one in version_folders(workspace)}
-    names = {row["fingerprint"]: name for name, row in manifests.items()}
+    names: dict[str, str] = {}
+    for name, row in manifests.items():  # of two versions with equal content the first
+        names.setdefault(row["fingerprint"], name)
     current = _current(workspace)
     rows = [
         VersionRow(

@@ -136,7 +136,10 @@ class ShardWriter:
         return self._file
 
     def _cut_unknown(self) -> int:
-        """Remove shards that no index knows and what follows a shard's last known file."""
+        """Remove what a killed writer left: temporary files, shards that no index knows, what
+        follows the last known file of the last shard."""
+        for path in [*self.folder.glob(".*.tmp"), *self.folder.glob("index/.*.tmp")]:
+            path.unlink()  # a version control would take it in
         cut = 0
         for path in sorted(self.folder.glob("[0-9]*.tar")):
             number = int(path.stem)

@@ -79,19 +79,33 @@ def write_pictures(folder: Path, pictures: dict[str, Picture]) -> list[str]:
 
 
 class _PassSampler(torch.utils.data.Sampler):  # type: ignore[type-arg,misc]
-    """So many pictures an epoch: a share of them real, each pool gone through in random order."""
+    """So many pictures an epoch, from several pools; each pool in random order, again and again.
 
-    def __init__(self, pools: Sequence[Sequence[int]], counts: Sequence[int], seed: int) -> None:
-        self.pools, self.counts = [list(pool) for pool in pools], list(counts)
+    ``shares`` has a row for every epoch (the last one goes on) with the share of each pool.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[Sequence[int]],
+        shares: Sequence[Sequence[float]],
+        per_epoch: int,
+        seed: int,
+    ) -> None:
+        self.pools, self.shares = [list(pool) for pool in pools], shares
+        self.per_epoch, self.epoch = per_epoch, 0
         self.rng = np.random.default_rng(seed)
         self.waiting: list[list[int]] = [[] for _ in pools]
 
     def __len__(self) -> int:
-        return sum(self.counts)
+        return self.per_epoch
 
     def __iter__(self) -> Iterator[int]:
+        shares = self.shares[min(self.epoch, len(self.shares) - 1)]
+        self.epoch += 1
+        counts = [round(share * self.per_epoch) for share in shares]
+        counts[-1] = self.per_epoch - sum(counts[:-1])
         chosen: list[int] = []
-        for number, (pool, count) in enumerate(zip(self.pools, self.counts, strict=True)):
+        for number, (pool, count) in enumerate(zip(self.pools, counts, strict=True)):
             for _ in range(count):
                 if not self.waiting[number]:
                     self.waiting[number] = self.rng.permutation(pool).tolist()
@@ -105,7 +119,7 @@ def train_detector(
     weights: Path,
     classes: Sequence[str],
     pools: Sequence[Sequence[str]],
-    shares: Sequence[float],
+    shares: Sequence[Sequence[float]],
     budget: Budget,
     seed: int,
     threads: int,
@@ -115,11 +129,10 @@ def train_detector(
     Parameters
     ----------
     pools : sequence of sequences of image paths
-    shares : sequence of float
-        Which share of every epoch each pool gives; they sum to 1.
+    shares : sequence of rows
+        For every epoch (the last row goes on) which share each pool gives; rows sum to 1.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    counts = [round(share * budget.pictures_per_epoch) for share in shares]
     data = {
         "path": folder,
         "train": str(_list_file(folder / "train.txt", [one for pool in pools for one in pool])),
@@ -146,7 +159,7 @@ def train_detector(
             loader: Any = torch.utils.data.DataLoader(
                 dataset,
                 batch_size,
-                sampler=_PassSampler(rows, counts, seed),
+                sampler=_PassSampler(rows, shares, budget.pictures_per_epoch, seed),
                 collate_fn=dataset.collate_fn,
                 drop_last=True,
             )

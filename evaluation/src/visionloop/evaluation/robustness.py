@@ -28,6 +28,7 @@ from visionloop.evaluation.answers import (
     save_answers,
     truth_of,
 )
+from visionloop.evaluation.coco_metrics import Truth
 from visionloop.evaluation.inputs import EvaluationInputs, load_inputs
 from visionloop.evaluation.intervals import draw_weights, interval
 from visionloop.evaluation.measurements import (
@@ -205,7 +206,11 @@ def _cache_name(
     inputs: EvaluationInputs, samples: pandas.DataFrame, condition: str, severity: int
 ) -> str:
     """Everything that the answers depend on, as a folder name a person can read."""
+    from visionloop.data.synthesis.conditions import ENGINE, changes_boxes
+
     key = [
+        ENGINE,
+        inputs.version.fingerprint if changes_boxes(condition) else "",
         inputs.package.sha256,
         inputs.project.seed,
         inputs.params.evaluate.min_confidence,
@@ -222,17 +227,20 @@ def _answered(
     condition: str,
     severity: int,
 ) -> AnsweredSamples:
-    truths = [truth_of(inputs.version, str(one)) for one in samples["sample_id"]]
+    from visionloop.data.synthesis.conditions import changes_boxes
+
+    truths = {str(one): truth_of(inputs.version, str(one)) for one in samples["sample_id"]}
     classes, task = list(inputs.version.classes), inputs.version.vision_task
     thresholds = inputs.package.manifest.thresholds
     if (cache / "predictions.parquet").is_file():
         say_step(f"{condition} {severity}: from cache")
         known = load_answers(cache, vision_task=task, classes=classes, thresholds=thresholds)
-        return AnsweredSamples(samples, truths, known.answers, task, classes, thresholds)
-    predictions = _predict(inputs, samples, predictor, condition, severity)
+        true = known.truths if changes_boxes(condition) else list(truths.values())
+        return AnsweredSamples(samples, true, known.answers, task, classes, thresholds)
+    predictions = _predict(inputs, samples, predictor, condition, severity, truths)
     answered = AnsweredSamples(
         samples,
-        truths,
+        list(truths.values()),
         [one.answer for one in predictions],  # type: ignore[arg-type]
         task,
         classes,
@@ -250,14 +258,21 @@ def _predict(
     predictor: Predictor,
     condition: str,
     severity: int,
+    truths: dict[str, Truth],
 ) -> list[Prediction]:
-    from visionloop.data.synthesis.conditions import apply_condition
+    """Answers under a condition; ``truths`` become what is still to be seen, where it is now."""
+    from visionloop.data.synthesis.conditions import apply_condition_to_sample
 
     seed = inputs.project.seed
+    clean = dict(truths)
 
     def distort(image: NDArray[np.uint8], sample_id: str) -> NDArray[np.uint8]:
         own_seed = int(sha256_of_bytes(f"{seed}:{sample_id}".encode())[:8], 16)
-        return apply_condition(image, condition, severity, own_seed)
+        truth = clean[sample_id]
+        done = apply_condition_to_sample(image, truth.xyxy, condition, severity, own_seed)
+        if len(truth.xyxy):
+            truths[sample_id] = Truth(truth.class_id[done.kept], done.xyxy)
+        return done.image
 
     predictions, _ = answer_samples(
         predictor,

@@ -9,6 +9,7 @@ from visionloop.data.synthesis.conditions.light import LIGHT_LEFT
 from visionloop.data.synthesis.conditions.table import (
     CAUSES,
     CONDITIONS,
+    ENGINE,
     apply_condition,
     apply_condition_to_sample,
     changes_boxes,
@@ -17,6 +18,7 @@ from visionloop.data.synthesis.conditions.table import (
 __all__ = [
     "CAUSES",
     "CONDITIONS",
+    "ENGINE",
     "LIGHT_LEFT",
     "Changed",
     "ConditionedSample",

@@ -19,7 +19,7 @@ DARK_WELL, DARK_READ_NOISE = 12_000.0, 6.0
 """darkness: electrons of a white pixel in full light; electrons of read-out noise."""
 STOPS = (0.6, 1.0, 1.5, 2.0, 2.6)
 """overexposure: exposure values (factors of two) too many."""
-GLARE = (0.35, 0.55, 0.75, 0.95, 1.2)
+GLARE = (0.25, 0.40, 0.58, 0.80, 1.05)
 """glare: light of the reflection's middle by that of white."""
 GLARE_SIZE = (0.10, 0.13, 0.16, 0.20, 0.25)
 """glare: radius of the reflection, share of the shorter side."""

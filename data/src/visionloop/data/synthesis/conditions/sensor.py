@@ -14,7 +14,7 @@ READ_NOISE = (4.0, 6.0, 8.0, 10.0, 12.0)
 """noise: electrons of the read-out, standard deviation (below the shot noise of white)."""
 ROW_NOISE = (4.0, 8.0, 13.0, 19.0, 27.0)
 """row_noise: standard deviation of the offset of a row, grey levels; columns a third."""
-DEAD = (0.001, 0.004, 0.012, 0.03, 0.06)
+DEAD = (0.004, 0.01, 0.02, 0.04, 0.07)
 """dead_pixels: share of pixels stuck at black or white."""
 DEAD_LINES = (0, 1, 2, 3, 5)
 """dead_pixels: columns that died whole."""

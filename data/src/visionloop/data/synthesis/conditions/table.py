@@ -25,6 +25,7 @@ from visionloop.data.synthesis.conditions.changed import (
 __all__ = [
     "CAUSES",
     "CONDITIONS",
+    "ENGINE",
     "apply_condition",
     "apply_condition_to_sample",
     "changes_boxes",
@@ -91,6 +92,9 @@ CAUSES = {
 
 CONDITIONS = {name: path for rows in CAUSES.values() for name, path in rows.items()}
 """Name to function ``(image, severity, generator) -> image or Changed``."""
+
+ENGINE = 2
+"""Counts up whenever the pixels of a condition change, so that caches can tell."""
 
 _BOXES_CHANGE = frozenset({"camera_shift", "tilt", "occlusion", "occlusion_objects"})
 

@@ -1,0 +1,260 @@
+"""Does synthesis help? YOLOv8n on DeepPCB: 50 real boards, and the same 50 plus made ones.
+
+Both sides see equally many images (1,200 passes) with the same settings and the same number of
+optimizer steps. Templates are the clean boards of the official training images; pastes are cut
+from the 50. Test images are real, official, and of boards that no training image shows (the
+first 5 digits of the name): every third of 332. The second part leaves 5 real examples of one
+class within the 50.
+
+Every training leaves a result file beside the results, so the script resumes where it stopped.
+It needs VISIONLOOP_MIRROR (deeppcb.zip), VISIONLOOP_WEIGHTS (yolov8n-coco.pt) and the extra yolo.
+
+    python benchmarks/synthesis.py [--seeds 3] [--threads 2] [--part general|rare]
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from detector_training import Budget, Picture, measure_detector, train_detector, write_pictures
+from numpy.typing import NDArray
+
+from visionloop.core.entities import Annotation
+from visionloop.core.files import canonical_json, read_json, sha256_of_bytes, write_json
+from visionloop.core.progress import say_done, say_step, track
+from visionloop.core.workspace import Workspace
+from visionloop.data.datasets.deeppcb import CLASSES, ZippedBoards
+from visionloop.data.synthesis.params import PasteParams, TemplateDefectParams
+from visionloop.data.synthesis.recipes import MadeSample, make_sample
+from visionloop.data.synthesis.sources import Source, SourcePool
+from visionloop.serving.images import decode_image
+
+RESULTS = Path(__file__).parent / "results"
+REAL_IMAGES, RARE_EXAMPLES, RARE_CLASS = 50, 5, "short"
+TEMPLATE_SAMPLES, PASTED_SAMPLES = 450, 150
+BUDGET = Budget(epochs=12, pictures_per_epoch=100, batch=4, image_size=320, learning_rate=0.001)
+REAL_SHARE = (0.1,) * 6 + (0.5,) * 3 + (1.0,) * 3
+"""Of every epoch with made samples: they come first, the real ones last."""
+TARGETS = {"general": 0.10, "rare": 2.0}
+
+
+class BoardPool(SourcePool):
+    """Training boards straight from the archive: templates of all, annotations of the 50."""
+
+    def __init__(self, boards: ZippedBoards, names: Iterable[str], annotated: set[str]) -> None:
+        sources = [
+            Source(name, {"file_name": name}, _annotations(boards, name, name in annotated))
+            for name in names
+        ]
+        super().__init__(Workspace(RESULTS), sources, boards.licence)
+        self.boards = boards
+        self.templates = {one.sample_id: _reader(boards, one.sample_id) for one in sources}
+
+    def image(self, source: Source) -> NDArray[np.uint8]:
+        return decode_image(self.boards.image(source.sample_id))
+
+
+def main() -> None:
+    """Train what is missing, print the table, write ``results/synthesis.json``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--part", choices=("general", "rare"), help="only this part")
+    options = parser.parse_args()
+    boards = ZippedBoards(Path(os.environ["VISIONLOOP_MIRROR"]) / "deeppcb.zip")
+    folder = RESULTS / "synthesis"
+    parts = [options.part] if options.part else ["general", "rare"]
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for part in parts:
+        for seed in range(options.seeds):
+            for arm in ("real", "with made ones"):
+                result = run_once(boards, folder, part, arm, seed, options.threads)
+                runs.setdefault(f"{part} {arm}", []).append(result)
+    rows = [row for part in parts for row in make_rows(part, runs)]
+    report = {
+        "name": "synthesis",
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "command": "python " + " ".join(sys.argv),
+        "rows": rows,
+    }
+    print_rows(rows)
+    say_done("results", write_json(RESULTS / "synthesis.json", report))
+
+
+def run_once(
+    boards: ZippedBoards, folder: Path, part: str, arm: str, seed: int, threads: int
+) -> dict[str, Any]:
+    """One training and its measurement, or what an earlier run left of it."""
+    fixed = [vars(BUDGET), REAL_SHARE, TEMPLATE_SAMPLES, PASTED_SAMPLES, RARE_CLASS, _recipes()]
+    key = sha256_of_bytes(canonical_json(fixed))[:10]
+    path = folder / f"{part}-{arm.replace(' ', '_')}-{seed}-{key}.json"
+    if path.is_file():
+        return dict(read_json(path))
+    say_step(f"{part}, {arm}, seed {seed}: {BUDGET.epochs * BUDGET.pictures_per_epoch} passes")
+    tests = folder / "test"
+    if not (tests / "done").is_file():
+        write_pictures(tests, {name: _real(boards, name) for name in list_tests(boards)})
+        (tests / "done").touch()
+    names = choose_real(boards, part, seed)
+    work = folder / f"work-{part}-{seed}"
+    real = write_pictures(work / "real", {name: _real(boards, name) for name in names})
+    pools, shares = [real], [[1.0]]
+    if arm != "real":
+        made = write_pictures(work / f"made-{key}", make_pictures(boards, names, seed))
+        pools, shares = [real, made], [[share, 1 - share] for share in REAL_SHARE]
+    checkpoint = train_detector(
+        work / "run",
+        weights=Path(os.environ["VISIONLOOP_WEIGHTS"]) / "yolov8n-coco.pt",
+        classes=CLASSES,
+        pools=pools,
+        shares=shares,
+        budget=BUDGET,
+        seed=seed,
+        threads=threads,
+    )
+    measured = measure_detector(
+        checkpoint, tests, classes=CLASSES, image_size=BUDGET.image_size, threads=threads
+    )
+    write_json(path, {"part": part, "arm": arm, "seed": seed, "real": names, **measured})
+    return dict(read_json(path))
+
+
+def list_tests(boards: ZippedBoards) -> list[str]:
+    """Every third official test image of a board that no official training image shows."""
+    names = boards.names()
+    seen = {name[:5] for name, test in names.items() if not test}
+    return sorted(name for name, test in names.items() if test and name[:5] not in seen)[::3]
+
+
+def choose_real(boards: ZippedBoards, part: str, seed: int) -> list[str]:
+    """50 official training images; for the rare part 5 boxes of one class among them."""
+    train = sorted(name for name, test in boards.names().items() if not test)
+    order = np.random.default_rng([seed, 50]).permutation(train).tolist()
+    if part == "general":
+        return sorted(order[:REAL_IMAGES])
+    count = {name: sum(box[4] == RARE_CLASS for box in boards.boxes(name)) for name in order}
+    few: list[str] = []
+    for name in order:
+        if 0 < count[name] <= RARE_EXAMPLES - sum(count[one] for one in few):
+            few.append(name)
+    none = [name for name in order if not count[name]]
+    return sorted(few + none[: REAL_IMAGES - len(few)])
+
+
+def _recipes() -> list[dict[str, Any]]:
+    return [one.model_dump() for one in (template_recipe(), paste_recipe())]
+
+
+def template_recipe() -> TemplateDefectParams:
+    """Many defects on one board: an image pass teaches more."""
+    return TemplateDefectParams(name="templates", count=TEMPLATE_SAMPLES, per_image=[8, 20])
+
+
+def paste_recipe() -> PasteParams:
+    """Real defects of the 50 on clean boards, where the surroundings match."""
+    return PasteParams(
+        name="pasted",
+        count=PASTED_SAMPLES,
+        per_image=[8, 16],
+        onto="templates",
+        outline="template",
+        blend="alpha",
+        where="matching",
+        scale=[1.0, 1.0],
+    )
+
+
+def make_pictures(boards: ZippedBoards, names: list[str], seed: int) -> dict[str, Picture]:
+    """The made samples of one training."""
+    train = sorted(name for name, test in boards.names().items() if not test)
+    pool = BoardPool(boards, train, set(names))
+    made: dict[str, Picture] = {}
+    for kind, params in (("template_defects", template_recipe()), ("paste", paste_recipe())):
+        for number in track(range(params.count), f"making samples: {params.name}"):
+            generator = np.random.default_rng([seed, number, len(kind)])
+            sample = make_sample(kind, params, pool, generator)
+            if sample is not None:
+                made[f"{params.name}{number:04d}"] = _picture(sample)
+    return made
+
+
+def make_rows(part: str, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of the results file: the claim first, then every class."""
+    real, ours = runs[f"{part} real"], runs[f"{part} with made ones"]
+    what = "map50" if part == "general" else RARE_CLASS
+    claim = {
+        "general": f"mAP50, {REAL_IMAGES} real images plus made ones",
+        "rare": f"AP50 of '{RARE_CLASS}' with {RARE_EXAMPLES} real examples, plus made ones",
+    }[part]
+    rows = [_row(claim, what, real, ours)]
+    gain = rows[0]["ours"] - rows[0]["peer"] if part == "general" else rows[0]["ratio"]
+    rows[0] |= {"gain": gain, "target": TARGETS[part], "met": gain >= TARGETS[part]}
+    others = ["map50", *CLASSES] if part == "rare" else list(CLASSES)
+    return rows + [_row(f"{part}: {name}", name, real, ours) for name in others]
+
+
+def _row(
+    claim: str, what: str, real: list[dict[str, Any]], ours: list[dict[str, Any]]
+) -> dict[str, Any]:
+    first = np.array([one.get(what, 0.0) for one in real])
+    second = np.array([one.get(what, 0.0) for one in ours])
+    difference = second - first
+    return {
+        "claim": claim,
+        "ours": float(second.mean()),
+        "peer": float(first.mean()),
+        "peer_name": "real images alone, equal passes",
+        "ratio": float(second.mean() / first.mean()) if first.mean() else None,
+        "spread": [float(difference.min()), float(difference.max())],
+        "seeds": len(first),
+        "target": None,
+        "met": None,
+        "higher_is_better": True,
+    }
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """The table for people."""
+    print(f"{'':56} {'real':>6} {'+made':>6} {'ratio':>6}  gain by seed")
+    for row in rows:
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        low, high = row["spread"]
+        met = {None: "", True: "met", False: "missed"}[row["met"]]
+        print(
+            f"{row['claim']:56} {row['peer']:6.3f} {row['ours']:6.3f} {ratio:>6}  "
+            f"{low:+.3f} to {high:+.3f} {met}"
+        )
+
+
+def _annotations(boards: ZippedBoards, name: str, wanted: bool) -> tuple[Annotation, ...]:
+    rows = boards.boxes(name) if wanted else []
+    return tuple(Annotation(name, row[4], row[:4]) for row in rows)
+
+
+def _reader(boards: ZippedBoards, name: str) -> Any:
+    return lambda: boards.template(name)
+
+
+def _real(boards: ZippedBoards, name: str) -> Picture:
+    rows = [(*box[:4], CLASSES.index(box[4])) for box in boards.boxes(name)]
+    return Picture(boards.image(name), rows, 640)
+
+
+def _picture(sample: MadeSample) -> Picture:
+    _, coded = cv2.imencode(".png", sample.image[..., 0])
+    rows = [(*one.xyxy, CLASSES.index(one.class_name)) for one in sample.objects]
+    return Picture(bytes(coded), rows, sample.image.shape[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -23,14 +23,19 @@ from head_detectors import FoldPackage, HeadPicture, load_fold_packages, load_pi
 from numpy.typing import NDArray
 from report import make_row, save_results
 
+from visionloop.core.entities import Detections
 from visionloop.core.geometry import box_iou, suppress_non_maximum
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import track
 from visionloop.data.collection.obscure import MODES, kept_bits, obscure, widen
 from visionloop.data.collection.redaction import Redactor
+from visionloop.serving.package import load_package
+from visionloop.serving.predictor import Predictor
 
-CONFIDENCES = (0.01, 0.05, 0.25)
-MARGIN = 0.15
+CONFIDENCES = (0.01, 0.03, 0.05, 0.25)
+MARGIN = 0.25
+CHECKED = 12
+"""Pictures on which the boxes measured here are compared with those of the redactor itself."""
 DEFAULT = 0.05
 HIDDEN = 0.9
 PEER_PIXELS = 416
@@ -51,9 +56,10 @@ def main() -> None:
     packages = load_fold_packages(pictures, folds)
     rows = []
     facts: dict[str, Any] = {"heads": sum(len(one.heads) for one in pictures)}
+    heads = find_heads(pictures, folds, packages)
+    persons = find_upper_parts(pictures)
     for confidence in CONFIDENCES:
-        ours = measure(pictures, find_heads(pictures, folds, packages, confidence))
-        peer = measure(pictures, find_upper_parts(pictures, confidence))
+        ours, peer = (measure(pictures, found, confidence) for found in (heads, persons))
         rows += recall_rows(ours, peer, confidence)
         facts[f"confidence {confidence}"] = {"ours": ours, "yolox-nano persons": peer}
     rows += attack_rows(pictures)
@@ -61,34 +67,66 @@ def main() -> None:
 
 
 def find_heads(
+    pictures: Sequence[HeadPicture], folds: NDArray[np.int64], packages: Sequence[FoldPackage]
+) -> list[Detections]:
+    """Heads in each picture, by the package that never saw it."""
+    predictors = [
+        Predictor(load_package(one.path, trusted_keys=[one.public_key]), threads=1)
+        for one in packages
+    ]
+    found = []
+    for picture, fold in zip(track(pictures, "finding heads"), folds, strict=True):
+        (answer,) = predictors[fold].predict([picture.image], minimum_confidence=min(CONFIDENCES))
+        assert isinstance(answer.answer, Detections)
+        found.append(answer.answer)
+    check_redactor(pictures, folds, packages, found)
+    return found
+
+
+def check_redactor(
     pictures: Sequence[HeadPicture],
     folds: NDArray[np.int64],
     packages: Sequence[FoldPackage],
-    confidence: float,
-) -> list[Boxes]:
-    """What the redactor hides in each picture, with the package that never saw it."""
+    found: Sequence[Detections],
+) -> None:
+    """What is measured here is what the redactor does, to the pixel."""
     redactors = [
-        Redactor(one.path, ["head"], "blur", confidence, MARGIN, [one.public_key], threads=1)
+        Redactor(one.path, ["head"], "blur", DEFAULT, MARGIN, [one.public_key], threads=1)
         for one in packages
     ]
-    return [
-        np.array(redactors[fold].redact(one.image)[1], np.float32).reshape(-1, 4)
-        for one, fold in zip(track(pictures, "redacting heads"), folds, strict=True)
-    ]
+    for place in range(0, len(pictures), len(pictures) // CHECKED):
+        picture = pictures[place]
+        expected = hidden_boxes(picture, found[place], DEFAULT)
+        hidden, boxes = redactors[folds[place]].redact(picture.image)
+        if not np.array_equal(np.array(boxes).reshape(-1, 4), expected):
+            raise SystemExit(f"{picture.name}: the redactor hides other boxes than were measured")
+        changed = (hidden != picture.image).any(axis=2)
+        if (changed & ~paint(expected, changed.shape)).any():
+            raise SystemExit(f"{picture.name}: the redactor changed pixels outside of its boxes")
 
 
-def measure(pictures: Sequence[HeadPicture], found_boxes: Sequence[Boxes]) -> dict[str, Any]:
+def hidden_boxes(picture: HeadPicture, found: Detections, confidence: float) -> Boxes:
+    """The boxes that are filled at a confidence."""
+    height, width = picture.image.shape[:2]
+    sure = found.xyxy[found.confidence >= confidence]
+    return widen(sure, MARGIN, width=width, height=height)
+
+
+def measure(
+    pictures: Sequence[HeadPicture], found_boxes: Sequence[Detections], confidence: float
+) -> dict[str, Any]:
     """Shares of the heads that are hidden and found, and of the area that is redacted."""
     hidden: list[bool] = []
     found: list[bool] = []
     bare: list[bool] = []
     area, needed, total = 0.0, 0.0, 0.0
     clean = 0
-    for picture, boxes in zip(pictures, found_boxes, strict=True):
-        mask = paint(boxes, picture.image.shape)
+    for picture, detections in zip(pictures, found_boxes, strict=True):
+        tight = detections.xyxy[detections.confidence >= confidence]
+        mask = paint(hidden_boxes(picture, detections, confidence), picture.image.shape)
         shares = [covered_share(mask, head) for head in picture.heads]
         hidden += [share >= HIDDEN for share in shares]
-        overlap = box_iou(picture.heads, boxes) if len(boxes) else np.zeros((len(shares), 1))
+        overlap = box_iou(picture.heads, tight) if len(tight) else np.zeros((len(shares), 1))
         found += (overlap.max(axis=1) >= 0.5).tolist()
         bare += picture.is_bare.tolist()
         area += float(mask.sum())
@@ -133,7 +171,7 @@ def recall_rows(
         ("heads hidden (>= 90 % of the box)", "hidden", True),
         ("heads with a helmet hidden", "hidden_helmet", True),
         ("heads without a helmet hidden", "hidden_no_helmet", True),
-        ("heads under a redacted box with IoU >= .5", "found_iou50", True),
+        ("heads detected with IoU >= .5 (boxes before widening)", "found_iou50", True),
         ("pictures with no visible head left", "pictures_without_a_visible_head", True),
         ("share of the picture redacted", "area_redacted", False),
     )
@@ -150,8 +188,8 @@ def recall_rows(
     ]
 
 
-def find_upper_parts(pictures: Sequence[HeadPicture], confidence: float) -> list[Boxes]:
-    """The peer: persons of YOLOX-Nano, their upper part, widened as ours."""
+def find_upper_parts(pictures: Sequence[HeadPicture]) -> list[Detections]:
+    """The peer: the upper part of every person that YOLOX-Nano finds."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -167,14 +205,16 @@ def find_upper_parts(pictures: Sequence[HeadPicture], confidence: float) -> list
         small = cv2.resize(picture.image, (round(width * scale), round(height * scale)))
         padded[: small.shape[0], : small.shape[1]] = small
         (raw,) = session.run(None, {name: padded.transpose(2, 0, 1)[None].astype(np.float32)})
-        persons = decode_persons(np.asarray(raw)[0], confidence) / scale
-        persons[:, 3] = persons[:, 1] + UPPER_PART * (persons[:, 3] - persons[:, 1])
-        found.append(widen(persons, MARGIN, width=width, height=height))
+        boxes, sure = decode_persons(np.asarray(raw)[0])
+        boxes /= scale
+        boxes[:, 3] = boxes[:, 1] + UPPER_PART * (boxes[:, 3] - boxes[:, 1])
+        found.append(Detections(boxes, np.zeros(len(boxes), np.int64), sure))
     return found
 
 
-def decode_persons(raw: NDArray[np.float32], confidence: float) -> Boxes:
-    """YOLOX's grid output (3549, 85) to boxes of class 0, after non-maximum suppression."""
+def decode_persons(raw: NDArray[np.float32]) -> tuple[Boxes, NDArray[np.float32]]:
+    """YOLOX's grid output (3549, 85) to boxes of class 0 and confidences, after non-maximum
+    suppression."""
     grids, strides = [], []
     for stride in PEER_STRIDES:
         side = PEER_PIXELS // stride
@@ -185,10 +225,10 @@ def decode_persons(raw: NDArray[np.float32], confidence: float) -> Boxes:
     centre, size = (raw[:, :2] + grid) * step, np.exp(raw[:, 2:4]) * step
     sure = raw[:, 4] * raw[:, 5]
     boxes = np.hstack([centre - size / 2, centre + size / 2]).astype(np.float32)
-    kept = sure >= confidence
+    kept = sure >= min(CONFIDENCES)
     boxes, sure = boxes[kept], sure[kept].astype(np.float32)
     chosen = suppress_non_maximum(boxes, sure, np.zeros(len(boxes), np.int64), max_iou=0.6)
-    return np.asarray(boxes[chosen], np.float32)
+    return np.asarray(boxes[chosen], np.float32), np.clip(sure[chosen], 0, 1)
 
 
 def attack_rows(pictures: Sequence[HeadPicture]) -> list[dict[str, Any]]:

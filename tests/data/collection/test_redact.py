@@ -209,7 +209,7 @@ class TestFolder:
         assert report.other_files == 1 and not report.withheld
         for name in ("a.png", "night/b.png"):
             hidden = cv2.imread(str(report.out / name))
-            # 16 of 64 pixels wide is 40 of 160, and the margin 6 on each side.
+            # 16 of 64 pixels wide is 40 of 160, and the margin 10 on each side.
             changed = (hidden != cv2.imread(str(pictures / name))).any(axis=2)
             assert changed[28:60, 44:76].mean() > 0.9 and not changed[90:].any()
         content = json.loads((report.page.parent / "redact.json").read_text())

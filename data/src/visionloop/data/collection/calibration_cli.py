@@ -98,7 +98,7 @@ def redact_command(
     ] = 0.05,
     margin: Annotated[
         float, typer.Option(help="boxes are widened by this share of their longer side")
-    ] = 0.15,
+    ] = 0.25,
     cells: Annotated[
         int, typer.Option(help="0 keeps nothing; 1 to 4 keep coarse colour in so many cells")
     ] = 0,

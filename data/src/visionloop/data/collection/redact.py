@@ -127,7 +127,7 @@ def redact(
     classes: Sequence[str],
     mode: Mode = "blur",
     min_confidence: float = 0.05,
-    margin: float = 0.15,
+    margin: float = 0.25,
     cells: int = 0,
     trusted_keys: Sequence[Path] | None = None,
 ) -> RedactReport:

@@ -56,7 +56,7 @@ class Redactor:
         classes: Sequence[str],
         mode: Mode = "blur",
         min_confidence: float = 0.05,
-        margin: float = 0.15,
+        margin: float = 0.25,
         trusted_keys: Sequence[Path] | None = None,
         *,
         cells: int = 0,

@@ -35,7 +35,8 @@ def judge_lens(image: NDArray[np.uint8], params: LensParams) -> LensState:
     -------
     str
         The first that fits: dark (mean grey level), overexposed (mean grey level), fogged
-        (contrast, and the mean grey level that scattered light lifts), dirty (variance of the Laplacian over variance of the grey level), clear.
+        (contrast, and the mean grey level that scattered light lifts), dirty (variance of the
+        Laplacian over variance of the grey level), clear.
     """
     import cv2
 

@@ -71,6 +71,11 @@ class CameraReport:
     last_kept: str
     fault: str
 
+    @property
+    def answered(self) -> bool:
+        """Whether any frame came."""
+        return self.kept + self.similar + self.known + self.over_quota > 0
+
 
 @dataclass(frozen=True)
 class CamerasReport:
@@ -267,7 +272,7 @@ def _report(worker: CameraWorker, site: str, keeper: Keeper) -> CameraReport:
 
 
 def _refuse_silence(report: CamerasReport, once: bool, ended: threading.Event) -> None:
-    silent = [row for row in report.cameras if row.fault]
+    silent = [row for row in report.cameras if row.fault and not row.answered]
     if once and not ended.is_set() and len(silent) == len(report.cameras):
         raise UnreachableError(
             "cameras",

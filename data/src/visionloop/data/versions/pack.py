@@ -106,22 +106,17 @@ def pack(
     if not images.is_dir():
         raise DataError(str(images), "there is no such folder to pack", "visionloop data import")
     started = time.time_ns()
-    found = dict(_scan(images))
-    state = folder.parent / f".{folder.name}.state"
-    head, seen = _read_state(state)
-    if head[:1] == [_signature(folder)] and seen == found and not (remove_missing or compact):
-        return PackReport(files=int(head[1]), missing=int(head[2]), shards=int(head[3]),
-                          dead=int(head[4]))  # fmt: skip
-    trusted = seen if head[:1] == [_signature(folder)] else {}
-    report = _add(images, folder, found, trusted, remove_missing)
+    lines = list(_scan(images))
+    seen = _Seen.read(folder)
+    if seen.is_current and seen.body == "\n".join(lines) and not (remove_missing or compact):
+        return seen.report
+    if seen.is_current and not (remove_missing or seen.report.missing):
+        report = _add_since(images, folder, lines, seen)
+    else:
+        report = _add_all(images, folder, lines, remove_missing)
     if compact:
         report = _compacted(folder, report)
-    settled = {
-        name: place if _mtime(place) < started - RACY_NANOSECONDS else f"racy {place}"
-        for name, place in found.items()
-    }
-    counts = (report.files, report.missing, report.shards, report.dead)
-    _write_state(state, [_signature(folder), *map(str, counts)], settled)
+    _Seen.write(folder, report, [_settled(line, started) for line in lines])
     return report
 
 
@@ -169,43 +164,67 @@ def unpack(
     return UnpackReport(written, there)
 
 
-def _add(
-    images: Path,
-    folder: Path,
-    found: dict[str, str],
-    trusted: dict[str, str],
-    remove_missing: bool,
-) -> PackReport:
-    from visionloop.data.versions.shard_writer import ShardWriter
+def _add_since(images: Path, folder: Path, lines: list[str], seen: _Seen) -> PackReport:
+    """Add what differs from what was seen; the index is read for these names alone."""
+    from visionloop.data.versions.shards import find_members
+
+    before = set(seen.body.split("\n")) if seen.body else set()
+    fresh = {_name(line) for line in lines if line not in before}
+    gone = {_name(line) for line in before.difference(lines)} - fresh
+    known = find_members(folder, fresh)
+    report = _write(images, folder, fresh, known, [])
+    return replace(
+        report,
+        files=seen.report.files + report.added,
+        missing=len(gone),
+        dead=seen.report.dead + report.dead,
+    )
+
+
+def _add_all(images: Path, folder: Path, lines: list[str], remove_missing: bool) -> PackReport:
+    """Compare every file with the index by content: nothing is known of what was seen last."""
     from visionloop.data.versions.shards import latest, members_of, shard_numbers
 
     rows = [row for number in shard_numbers(folder) for row in members_of(folder, number)]
     index = latest(rows)
-    looked_at = [
-        name for name in sorted(found) if name not in index or trusted.get(name) != found[name]
-    ]
-    gone = sorted(index.keys() - found.keys())
+    names = {_name(line) for line in lines}
+    gone = sorted(index.keys() - names)
     removed = gone if remove_missing else []
-    dead = _content(rows) - _content(index.values()) + _content(index[name] for name in removed)
+    report = _write(images, folder, names, index, removed)
+    return replace(
+        report,
+        files=len(index) + report.added - len(removed),
+        missing=len(gone) - len(removed),
+        dead=_content(rows) - _content(index.values()) + report.dead,
+    )
+
+
+def _write(
+    images: Path, folder: Path, names: set[str], known: dict[str, Member], removed: list[str]
+) -> PackReport:
+    """Append the files whose content the index does not have; ``dead`` counts what they replace."""
+    from visionloop.data.versions.shard_writer import ShardWriter
+    from visionloop.data.versions.shards import shard_numbers
+
     added = changed = 0
+    dead = _content(known[name] for name in removed)
     with ShardWriter(folder) as writer:
-        for name in track(looked_at, "packing"):
+        for name in track(sorted(names), "packing"):
             content = (images / name).read_bytes()
-            if name in index and index[name].sha256 == sha256_of_bytes(content):
+            if name in known and known[name].sha256 == sha256_of_bytes(content):
                 continue
             writer.add(name, content)
-            if name in index:
-                changed, dead = changed + 1, dead + index[name].size
+            if name in known:
+                changed, dead = changed + 1, dead + known[name].size
             else:
                 added += 1
         for name in removed:
             writer.remove(name)
     return PackReport(
-        files=len(index) + added - len(removed),
+        files=0,
         added=added,
         changed=changed,
         removed=len(removed),
-        missing=len(gone) - len(removed),
         shards=len(shard_numbers(folder)),
         written=writer.written,
         dead=dead,
@@ -248,8 +267,44 @@ def _compacted(folder: Path, report: PackReport) -> PackReport:
     return replace(report, written=written, dead=0, shards=len(shard_numbers(folder)))
 
 
-def _scan(folder: Path, below: str = "") -> Iterator[tuple[str, str]]:
-    """Each file's name and "size mtime inode"."""
+@dataclass(frozen=True)
+class _Seen:
+    """What the last packing saw, noted beside the shards in ``.<folder>.state``.
+
+    Attributes
+    ----------
+    is_current : bool
+        The shards still look as that packing left them.
+    report : PackReport
+        Its counts, with nothing added.
+    body : str
+        Its lines, see ``_scan``.
+    """
+
+    is_current: bool
+    report: PackReport
+    body: str
+
+    @classmethod
+    def read(cls, folder: Path) -> _Seen:
+        try:
+            head, _, body = _state(folder).read_text(encoding="utf-8").partition("\n")
+            signature, *counts = head.split(" ")
+            files, missing, shards, dead = map(int, counts)
+        except (FileNotFoundError, ValueError):  # never written, or not readable
+            return cls(False, PackReport(0), "")
+        report = PackReport(files, missing=missing, shards=shards, dead=dead)
+        return cls(signature == _signature(folder), report, body)
+
+    @staticmethod
+    def write(folder: Path, report: PackReport, lines: list[str]) -> None:
+        counts = (report.files, report.missing, report.shards, report.dead)
+        head = " ".join([_signature(folder), *map(str, counts)])
+        write_bytes(_state(folder), "\n".join([head, *lines]).encode())
+
+
+def _scan(folder: Path, below: str = "") -> Iterator[str]:
+    """A line for each file: its name, a tab, size, time and inode."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -260,12 +315,22 @@ def _scan(folder: Path, below: str = "") -> Iterator[tuple[str, str]]:
             if not entry.is_file() or not entry.name.isprintable():
                 problem = f"{below}{entry.name!r} is no plain file, or its name is not plain text"
                 raise DataError(str(folder), problem, "rename or remove it; nothing was packed")
-            status = entry.stat()
-            yield f"{below}{entry.name}", f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
+            seen = entry.stat()
+            yield f"{below}{entry.name}\t{seen.st_size} {seen.st_mtime_ns} {seen.st_ino}"
 
 
-def _mtime(place: str) -> int:
-    return int(place.split(" ")[1])
+def _name(line: str) -> str:
+    return line.partition("\t")[0]
+
+
+def _settled(line: str, started: int) -> str:
+    """The line, marked so that it will not match where its file may change within this tick."""
+    is_settled = int(line.rsplit(" ", 2)[1]) < started - RACY_NANOSECONDS
+    return line if is_settled else f"{line} racy"
+
+
+def _state(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.state"
 
 
 def _signature(folder: Path) -> str:
@@ -273,19 +338,6 @@ def _signature(folder: Path) -> str:
     parts = sorted([*folder.glob("index/*.parquet"), *folder.glob("*.tar")])
     rows = [f"{one.name} {one.stat().st_size} {one.stat().st_mtime_ns}" for one in parts]
     return sha256_of_bytes("\n".join(rows).encode())
-
-
-def _read_state(path: Path) -> tuple[list[str], dict[str, str]]:
-    try:
-        head, *lines = path.read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, ValueError):  # never written, or not readable: look at every file
-        return [], {}
-    return head.split(" "), dict(line.split("\t") for line in lines)  # type: ignore[misc]
-
-
-def _write_state(path: Path, head: list[str], seen: dict[str, str]) -> None:
-    lines = [" ".join(head), *(f"{name}\t{place}" for name, place in seen.items())]
-    write_bytes(path, "\n".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def _put(path: Path, content: bytes) -> None:

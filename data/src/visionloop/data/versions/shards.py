@@ -18,7 +18,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+from array import array
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +37,7 @@ __all__ = [
     "Shards",
     "check_shards",
     "end_of",
+    "find_members",
     "index_part",
     "latest",
     "load_index",
@@ -165,6 +168,14 @@ def latest(rows: Iterable[Member]) -> dict[str, Member]:
     return found
 
 
+def find_members(folder: Path, names: set[str]) -> dict[str, Member]:
+    """As :func:`load_index`, for a few names: most rows are never made."""
+    rows: list[Member] = []
+    for number in shard_numbers(folder) if names else ():
+        rows += [Member._make(row) for row in _rows(folder, number) if row[0] in names]
+    return latest(rows)
+
+
 def shard_numbers(folder: Path) -> list[int]:
     """Numbers of the shards that the index knows, ascending."""
     return sorted(int(path.stem) for path in (Path(folder) / "index").glob("[0-9]*.parquet"))
@@ -178,6 +189,10 @@ def members_of(folder: Path, number: int) -> list[Member]:
     DataError
         If the part is not a readable Parquet file of these columns.
     """
+    return list(map(Member._make, _rows(folder, number)))
+
+
+def _rows(folder: Path, number: int) -> Iterator[tuple[str, str, str, int, int]]:
     import pyarrow
     import pyarrow.parquet
 
@@ -186,10 +201,10 @@ def members_of(folder: Path, number: int) -> list[Member]:
         with path.open("rb") as file:
             # Not read_table: that imports pandas and a second's worth of file systems.
             table = pyarrow.parquet.ParquetFile(file).read(columns=list(Member._fields))
-        columns = [column.to_pylist() for column in table.itercolumns()]
-        return list(map(Member._make, zip(*columns, strict=True)))
+        columns = [table.column(name).to_pylist() for name in Member._fields]
     except (pyarrow.ArrowInvalid, OSError, KeyError) as error:
         raise DataError(str(path), f"is not a part of an index: {error}", RESTORE) from None
+    return zip(*columns, strict=True)
 
 
 def save_index_part(folder: Path, number: int, rows: list[Member]) -> Path:
@@ -197,15 +212,35 @@ def save_index_part(folder: Path, number: int, rows: list[Member]) -> Path:
     import pyarrow
     import pyarrow.parquet
 
-    text, whole = pyarrow.string(), pyarrow.int64()
-    types = {"name": text, "sha256": text, "shard": text, "offset": whole, "size": whole}
-    table: pyarrow.Table = pyarrow.table(
-        {name: pyarrow.array([getattr(row, name) for row in rows], kind)
-         for name, kind in types.items()}
-    )  # fmt: skip
+    table = pyarrow.table(
+        {
+            "name": _texts([row.name for row in rows]),
+            "sha256": _texts([row.sha256 for row in rows]),
+            "shard": _texts([row.shard for row in rows]),
+            "offset": _numbers([row.offset for row in rows]),
+            "size": _numbers([row.size for row in rows]),
+        }
+    )
     buffer = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, buffer, compression="zstd")
     return write_bytes(index_part(folder, number), buffer.getvalue().to_pybytes())
+
+
+def _texts(values: list[str]) -> pyarrow.StringArray:
+    """A column of text, made of its bytes: ``pyarrow.array`` would import pandas first."""
+    import pyarrow
+
+    coded = [value.encode() for value in values]
+    ends = array("i", accumulate((len(one) for one in coded), initial=0))
+    parts = (pyarrow.py_buffer(ends.tobytes()), pyarrow.py_buffer(b"".join(coded)))
+    return pyarrow.StringArray.from_buffers(len(values), *parts)
+
+
+def _numbers(values: list[int]) -> pyarrow.Int64Array:
+    import pyarrow
+
+    content = pyarrow.py_buffer(array("q", values).tobytes())
+    return pyarrow.Array.from_buffers(pyarrow.int64(), len(values), [None, content])
 
 
 def index_part(folder: Path, number: int) -> Path:

@@ -19,7 +19,7 @@ from visionloop.data.formats.sources import SourceFiles, open_source
 from visionloop.data.formats.table import guess_format, open_format
 from visionloop.serving.images import decode_image
 
-__all__ = ["Examined", "Plan", "examine", "plan_import", "read_plan"]
+__all__ = ["Examined", "Plan", "examine", "keep_classes", "plan_import", "read_plan"]
 
 MAX_COMPARED = 20_000
 """Pictures that are compared with each other; of larger sets the first so many."""
@@ -109,32 +109,33 @@ def plan_import(source: Path, *, format_name: str, vision_task: str) -> Plan:
     return Plan(source, format_name, reason, "", vision_task, (("", source),), classes)
 
 
-def read_plan(
-    plan: Plan, faults: list[Fault], known_classes: Sequence[str] | None = None
-) -> Iterator[tuple[SourceFiles, Picture]]:
-    """The pictures of a plan; faults are appended to the list.
-
-    Parameters
-    ----------
-    plan : Plan
-    faults : list of Fault
-    known_classes : sequence of str or None
-        Annotations of other classes are left out, each a fault; None takes all.
-    """
+def read_plan(plan: Plan, faults: list[Fault]) -> Iterator[tuple[SourceFiles, Picture]]:
+    """The pictures of a plan; faults are appended to the list."""
     for known, path in plan.parts:
         with open_source(path) as files:
             for one in read_source(files, plan.format, plan.vision_task, known):
                 if isinstance(one, Fault):
                     faults.append(one)
                 else:
-                    yield files, _of_classes(one, known_classes, faults)
+                    yield files, one
 
 
 def examine(plan: Plan, *, known_classes: Sequence[str] | None = None) -> Examined:
-    """Read everything once and decode every picture; nothing is kept but what is said here."""
+    """Read everything once and decode every picture; nothing is written.
+
+    Parameters
+    ----------
+    plan : Plan
+    known_classes : sequence of str or None
+        Annotations of other classes are faults; None takes all.
+    """
     seen = Examined()
     faults: list[Fault] = []
-    for files, picture in track(read_plan(plan, faults, known_classes), "examining pictures"):
+    for files, whole in track(read_plan(plan, faults), "examining pictures"):
+        for row in whole.annotations:
+            if row.class_name:
+                seen.task_counts["classification" if row.xyxy is None else "detection"] += 1
+        picture = keep_classes(whole, known_classes, faults)
         try:
             raw = to_sample(files, picture)
             image = decode_image(raw.content, subject=picture.file, suffix=f".{raw.suffix}")
@@ -160,13 +161,12 @@ def _count(seen: Examined, raw: RawSample) -> None:
     seen.splits[raw.official_split or ""] += 1
     for row in raw.annotations:
         seen.class_counts[row.class_name] += 1
-        if row.class_name:
-            seen.task_counts["classification" if row.xyxy is None else "detection"] += 1
 
 
-def _of_classes(
+def keep_classes(
     picture: Picture, known_classes: Sequence[str] | None, faults: list[Fault]
 ) -> Picture:
+    """A picture without its annotations of other classes, each of them a fault."""
     if known_classes is None:
         return picture
     kept = []

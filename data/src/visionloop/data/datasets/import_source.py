@@ -14,7 +14,14 @@ from visionloop.core.errors import ConfigError, DataError
 from visionloop.core.files import write_text
 from visionloop.core.workspace import Workspace
 from visionloop.data.datasets.archive_dataset import to_sample
-from visionloop.data.datasets.examine import Examined, Plan, examine, plan_import, read_plan
+from visionloop.data.datasets.examine import (
+    Examined,
+    Plan,
+    examine,
+    keep_classes,
+    plan_import,
+    read_plan,
+)
 from visionloop.data.datasets.import_page import Outcome, write_report
 from visionloop.data.datasets.imports import import_raw_samples
 from visionloop.data.datasets.table import RawSample
@@ -104,9 +111,8 @@ def import_source(
     outcome = Outcome(workspace, plan, seen)
     _refuse(outcome, project.vision_task, on_error)
     chosen = project.classes if not classes else _adopt_classes(workspace, plan, seen)
-    faults: list[Fault] = []
     report = import_raw_samples(
-        _samples(plan, faults, known_classes, camera, site),
+        _samples(plan, known_classes, camera, site),
         workspace=workspace,
         classes=chosen,
         name=source.name,
@@ -130,12 +136,13 @@ def import_source(
 
 
 def _samples(
-    plan: Plan, faults: list[Fault], known_classes: list[str] | None, camera: str, site: str
+    plan: Plan, known_classes: list[str] | None, camera: str, site: str
 ) -> Iterator[RawSample]:
-    for files, picture in read_plan(plan, faults, known_classes):
+    faults: list[Fault] = []  # those of the examination, once more
+    for files, picture in read_plan(plan, faults):
         yield to_sample(
             files,
-            picture,
+            keep_classes(picture, known_classes, faults),
             camera=str(picture.attributes.get("camera") or camera),
             site=str(picture.attributes.get("site") or site),
         )

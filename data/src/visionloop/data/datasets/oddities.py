@@ -90,8 +90,8 @@ def find_same_pictures(facts: Sequence[Facts]) -> list[Oddity]:
         one, two = facts[first], facts[second]
         files = (one.file, two.file)
         if one.said != two.said and one.said and two.said:
-            names = " and ".join(PurePosixPath(file).name for file in files)
-            reason = f"{names} are the same picture with different annotations: "
+            both = " and ".join(PurePosixPath(file).name for file in files)
+            reason = f"{both} are the same picture with different annotations: "
             reason += _difference(one, two)
             found.append(Oddity("same_picture_other_annotations", files, reason))
         else:

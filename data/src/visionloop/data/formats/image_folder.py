@@ -26,7 +26,8 @@ class ImageFolderFormat:
         """Pictures in at least two class folders of one depth, and hardly any other file."""
         classes = {class_of_folder(name) for name in files.pictures} - {""}
         depths = {name.count("/") for name in files.pictures}
-        if len(classes) < 2 or len(depths) != 1 or len(files.pictures) < 0.9 * len(files.names):
+        others = len(files.names) - len(files.pictures)
+        if len(classes) < 2 or len(depths) != 1 or others > max(2, 0.1 * len(files.names)):
             return ""
         return f"pictures lie in {len(classes)} folders such as '{min(classes)}'"
 

@@ -111,7 +111,7 @@ class DiversityParams(StrictModel):
         default=0.98, ge=-1, le=1, description="of the 32 x 32 grey thumbnails, from which on"
     )
     embedding_distance: float | None = Field(
-        default=0.01,
+        default=0.02,
         ge=0,
         le=2,
         description="too similar: a kept frame nearer than this cosine distance of the "

@@ -48,7 +48,8 @@ def collect_command(
         report = collect_from_cameras(workspace=place, config=config, once=once)
         _show(report)
         made = f"{report.kept} samples kept of {len(report.cameras)} cameras"
-        say_done(f"{made} in {report.seconds:.0f} s", place.raw, "visionloop data embed")
+        page = place.reports / "collect" / "index.html"
+        say_done(f"{made} in {report.seconds:.0f} s", page, "visionloop data embed")
 
 
 def _collect_from_edge(place: Workspace) -> None:

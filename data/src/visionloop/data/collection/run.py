@@ -18,6 +18,7 @@ from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.data.collection.bursts import BurstWatch
 from visionloop.data.collection.cameras import CONFIG_NAME, load_cameras
+from visionloop.data.collection.cameras_page import write_cameras_page
 from visionloop.data.collection.file_worker import FileWorker
 from visionloop.data.collection.journal import collection_folder
 from visionloop.data.collection.keeper import Keeper
@@ -113,7 +114,8 @@ def collect_from_cameras(
     Returns
     -------
     CamerasReport
-        Also in ``reports/collect/cameras.json``.
+        Also in ``reports/collect/cameras.json``, and as a page with the newest pictures in
+        ``index.html`` beside it.
 
     Raises
     ------
@@ -153,6 +155,7 @@ def collect_from_cameras(
             rows = tuple(_report(worker, cameras.site, keeper) for worker in workers)
     report = CamerasReport(rows, added, time.monotonic() - begin)
     write_json(workspace.reports / "collect" / "cameras.json", asdict(report))
+    write_cameras_page(report, workspace)
     _refuse_silence(report, once, ended)
     return report
 

@@ -30,7 +30,8 @@ _CLASSES = KNOWN["cifar10-labels"].classes
 
 def answers_of_many(loaded: Iterator[Loaded], labels: Path) -> Iterator[Loaded]:
     """CIFAR-10H: about 50 people a test picture, as probabilities; ``stated_class`` keeps the
-    published class, ``verified_class`` what a panel of five made of doubtful ones."""
+    published class, ``is_verified_error`` says that a panel of five did not confirm it (54
+    pictures), ``verified_class`` what most of the panel chose instead, where they agreed."""
     stated = _array(labels, "cl_cifar10_test_set_original_labels.npy").astype(int)
     counts = _array(labels, "c10h_cifar10h-counts.npy").astype(float)
     verified = _verified(labels)
@@ -44,6 +45,7 @@ def answers_of_many(loaded: Iterator[Loaded], labels: Path) -> Iterator[Loaded]:
         rows = tuple((_CLASSES[k], float(shares[k])) for k in range(10) if shares[k] > 0)
         columns = {
             "stated_class": _CLASSES[stated[index]],
+            "is_verified_error": index in verified,
             "verified_class": verified.get(index, ""),
             "people": int(counts[index].sum()),
         }
@@ -82,12 +84,14 @@ def _array(labels: Path, name: str) -> NDArray[Any]:
 
 
 def _verified(labels: Path) -> dict[int, str]:
-    """Index to the class that at least three of five people chose instead of the stated one."""
-    found: dict[int, str] = {}
-    for row in json.loads(read_member_of(labels, "cl_cifar10_mturk.json")):
-        if row["mturk"]["guessed"] >= 3:
-            found[int(row["id"])] = str(row["our_guessed_label_name"])
-    return found
+    """Index of each picture whose stated class fewer than three of five people confirmed, to
+    the class that at least three chose instead (empty if they chose both or neither)."""
+    rows = json.loads(read_member_of(labels, "cl_cifar10_mturk.json"))
+    return {
+        int(row["id"]): str(row["our_guessed_label_name"]) * (row["mturk"]["guessed"] >= 3)
+        for row in rows
+        if row["mturk"]["given"] < 3
+    }
 
 
 def _indexed(loaded: Iterator[Loaded], stated: NDArray[np.int64]) -> Iterator[tuple[Loaded, int]]:

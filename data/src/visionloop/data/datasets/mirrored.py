@@ -6,7 +6,7 @@ grey levels, keeps plain edges, straight traces and smooth light from looking li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -23,8 +23,8 @@ MIN_SHARE = 0.04
 MIN_ENERGY = 4.0
 """Mean squared gradient of a strip that has something to mirror, grey levels squared."""
 CANDIDATE, CONFIRMED = 0.5, 0.85
-"""Correlations. Measured on sets without mirrors: at most .81 (periodic circuit boards);
-on padded ones mostly above .9."""
+"""Correlations. Of 459 pictures without padding one passes (a symmetrical circuit board), of
+181 padded ones 176."""
 
 Grey = NDArray[np.float32]
 
@@ -42,7 +42,8 @@ def mirrored_borders(image: NDArray[np.uint8]) -> tuple[int, int, int, int]:
         return 0, 0, 0, 0
     scale = min(1.0, SMALL / max(grey.shape))
     shrunk = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    small = np.asarray(shrunk, np.uint8)
+    # Smoothed, because a mirror line falls between the pixels of the smaller picture.
+    small = np.asarray(cv2.GaussianBlur(shrunk, (0, 0), 1.0), np.uint8)
     left, top, right, bottom = (
         _strip(turn(grey), np.ascontiguousarray(turn(small), np.float32), scale) for turn in TURNS
     )
@@ -67,23 +68,27 @@ def _strip(full: NDArray[np.uint8], small: Grey, scale: float) -> int:
     middle, reach = round(place / scale), int(2 / scale) + 1
     rows = max(1, full.shape[0] // CONFIRMING_ROWS)
     part = np.ascontiguousarray(full[::rows, : 2 * (middle + reach) + 1], np.float32)
-    place, likeness = _best(part, range(max(4, middle - reach), middle + reach + 1))
+    place, likeness = _best(part, range(max(4, middle - reach), middle + reach + 1), (0, 1))
     return place if likeness >= CONFIRMED and place >= MIN_SHARE * full.shape[1] else 0
 
 
-def _best(grey: Grey, places: Iterable[int]) -> tuple[int, float]:
-    """The mirror line at which gradients answer each other best, and their correlation."""
+def _best(grey: Grey, places: Iterable[int], axes: Sequence[int] = (0,)) -> tuple[int, float]:
+    """The mirror line at which gradients answer each other best, and their correlation.
+
+    ``axes``: 0 for a line between two pixels, 1 for one through the middle of a pixel.
+    """
     gradient = np.diff(grey, axis=1)
     best, likeness = 0, 0.0
     for place in places:
-        if 2 * place - 1 > gradient.shape[1]:
-            break
-        strip = gradient[:, : place - 1]
-        answer = -gradient[:, place : 2 * place - 1][:, ::-1]
-        energy = float((strip * strip).sum())
-        if energy < MIN_ENERGY * strip.size:
-            continue
-        norm = float(np.sqrt(energy * float((answer * answer).sum()))) or 1.0
-        if (found := float((strip * answer).sum()) / norm) > likeness:
-            best, likeness = place, found
+        for axis in axes:
+            if 2 * place - 1 + axis > gradient.shape[1]:
+                return best, likeness
+            strip = gradient[:, : place - 1 + axis]
+            answer = -gradient[:, place : 2 * place - 1 + axis][:, ::-1]
+            energy = float((strip * strip).sum())
+            if energy < MIN_ENERGY * strip.size:
+                continue
+            norm = float(np.sqrt(energy * float((answer * answer).sum()))) or 1.0
+            if (found := float((strip * answer).sum()) / norm) > likeness:
+                best, likeness = place, found
     return best, likeness

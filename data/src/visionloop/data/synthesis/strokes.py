@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Mask", "draw_spot", "draw_stroke"]
+__all__ = ["Mask", "crumble", "draw_spot", "draw_stroke"]
 
 Mask = NDArray[np.uint8]
 Point = NDArray[np.float64]
@@ -84,6 +84,30 @@ def draw_spot(
     corners = np.round((place + outline) * 2**_SHIFT).astype(np.int32)
     cv2.fillPoly(mask, [corners], 255, cv2.LINE_8, _SHIFT)
     return mask
+
+
+def crumble(mask: Mask, generator: np.random.Generator, *, share: float) -> Mask:
+    """Leave crumbs: up to this share of a mark is not marked, and its rim becomes ragged.
+
+    Scans made black and white by a threshold look like that: on real boards a cut trace keeps
+    specks of copper.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return mask
+    part = np.s_[max(0, rows[0] - 3) : rows[-1] + 4, max(0, columns[0] - 3) : columns[-1] + 4]
+    inside = mask[part] > 0
+    raw = cv2.GaussianBlur(generator.normal(0, 1, inside.shape), (0, 0), 0.9)
+    grain = np.asarray(raw, np.float64) / max(1e-6, float(np.asarray(raw).std()))
+    soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.0)
+    left = float(generator.uniform(0, share)) * float(generator.random() < 0.7)
+    deep = inside & (soft > 0.9)
+    kept = soft + 0.09 * grain > 0.5
+    if left > 0.01 and deep.any():
+        kept &= ~(deep & (grain > np.quantile(grain[deep], 1 - left)))
+    done = np.zeros_like(mask)
+    done[part] = np.where(kept, 255, 0)
+    return done
 
 
 def _smooth(values: NDArray[np.float64], *, around: bool = False) -> NDArray[np.float64]:

@@ -34,12 +34,17 @@ def find_name_fields(facts: Sequence[Facts]) -> list[Oddity]:
             continue
         if len(rows[0][1]) < 2:
             continue
+        views = _views_of(rows, slot)
         name = f"'{word}'" if word else f"number {slot + 1}"
         reason = (
             f"the field {name} of the file names takes {len(values)} values "
-            f"({min(values)} to {max(values)}): {_views(rows, slot)}"
+            f"({min(values)} to {max(values)}): {_say_views(views)}"
         )
-        found.append(Oddity("setting_in_name", tuple(file for file, _ in rows), reason))
+        # Files of the largest views come first: they are what a page shows.
+        views.sort(key=len, reverse=True)
+        found.append(
+            Oddity("setting_in_name", tuple(file for view in views for file in view), reason)
+        )
     return found
 
 
@@ -101,16 +106,23 @@ def _words(file: str) -> list[str]:
     return re.findall(r"([A-Za-z]*)[\W_]*\d+", PurePosixPath(file).stem)
 
 
-def _views(rows: list[tuple[str, list[int]]], slot: int) -> str:
-    """How often neighbours in the other number make a full set of these values."""
+def _views_of(rows: list[tuple[str, list[int]]], slot: int) -> list[list[str]]:
+    """Files whose other numbers are neighbours and whose settings differ: perhaps one view."""
     other = next(place for place in range(len(rows[0][1])) if place != slot)
-    ordered = sorted((numbers[other], numbers[slot]) for _, numbers in rows)
-    views: list[list[tuple[int, int]]] = []
-    for number, value in ordered:
-        is_new = not views or number - views[-1][-1][0] >= NEAR
-        if is_new or value in {one for _, one in views[-1]}:
+    views: list[list[str]] = []
+    settings: set[int] = set()
+    last = 0
+    for number, value, file in sorted((ns[other], ns[slot], file) for file, ns in rows):
+        if not views or number - last >= NEAR or value in settings:
             views.append([])
-        views[-1].append((number, value))
+            settings = set()
+        views[-1].append(file)
+        settings.add(value)
+        last = number
+    return views
+
+
+def _say_views(views: list[list[str]]) -> str:
     sizes = Counter(len(view) for view in views)
     size, count = max(sizes.items(), key=lambda pair: (pair[0] > 1) * pair[0] * pair[1])
     if size < 2:

@@ -91,17 +91,18 @@ def find_same_pictures(facts: Sequence[Facts]) -> list[Oddity]:
         files = (one.file, two.file)
         if one.said != two.said and one.said and two.said:
             both = " and ".join(PurePosixPath(file).name for file in files)
-            reason = f"{both} are the same picture with different annotations: "
+            reason = f"{both} look the same but are annotated differently: "
             reason += _difference(one, two)
             found.append(Oddity("same_picture_other_annotations", files, reason))
         else:
             doubled += files
         if {one.split, two.split} == {"train", "test"}:
-            reason = "the same picture in the official train and test split"
+            both = " and ".join(PurePosixPath(file).name for file in files)
+            reason = f"{both} look the same, on both sides of the official split"
             found.append(Oddity("same_picture_across_splits", files, reason))
     if doubled:
         names = tuple(dict.fromkeys(doubled))
-        reason = f"{len(names)} pictures are there twice, with the same annotations"
+        reason = f"{len(names)} pictures look like another one and are annotated alike"
         found.append(Oddity("same_picture", names, reason))
     return found
 
@@ -132,7 +133,7 @@ def find_foreign_classes(facts: Sequence[Facts]) -> list[Oddity]:
 def find_mirrored_borders(facts: Sequence[Facts]) -> list[Oddity]:
     """Pictures whose borders mirror what lies inside."""
     mirrored = [row for row in facts if any(row.mirrored)]
-    if len(mirrored) < max(1, MIN_SHARE_MIRRORED * len(facts)):
+    if len(mirrored) < max(2, MIN_SHARE_MIRRORED * len(facts)):
         return []
     widths = Counter(width for row in mirrored for width in row.mirrored if width)
     common = ", ".join(f"{width} px" for width, _ in widths.most_common(3))

@@ -22,7 +22,7 @@ from visionloop.data.datasets.table import RawSample
 from visionloop.data.formats.pictures import Fault
 from visionloop.data.splits.near_duplicates import find_near_duplicates, hash_image
 
-__all__ = ["ODDITIES", "Facts", "Oddity", "facts_of", "find_oddities", "oddities_of_faults"]
+__all__ = ["ODDITIES", "facts_of", "find_oddities", "oddities_of_faults"]
 
 PROBE = 64
 SAME_DISTANCE, SAME_CORRELATION = 6, 0.995

@@ -117,7 +117,7 @@ def find_corners(
         if ids is None or not len(ids):
             return nothing
         places = np.asarray(ids, np.int64).reshape(-1)
-        return places, _refine(grey, board, places, np.asarray(corners, np.float32).reshape(-1, 2))
+        return _refine(grey, board, places, np.asarray(corners, np.float32).reshape(-1, 2))
     size = (board.columns - 1, board.rows - 1)
     # The first is fifty times faster, the second finds boards that the first does not.
     is_found, corners = cv2.findChessboardCorners(grey, size)
@@ -127,7 +127,7 @@ def find_corners(
     if not is_found:
         return nothing
     places = np.arange(board.corner_count)
-    return places, _refine(grey, board, places, np.asarray(corners, np.float32).reshape(-1, 2))
+    return _refine(grey, board, places, np.asarray(corners, np.float32).reshape(-1, 2))
 
 
 def write_board(path: Path, board: Board) -> Path:
@@ -182,25 +182,46 @@ def _page_size(board: Board) -> tuple[float, float]:
 
 def _refine(
     grey: NDArray[np.uint8], board: Board, ids: NDArray[np.int64], xy: NDArray[np.float32]
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """To the saddle point of the grey levels (Foerstner and Guelch, 1987).
 
     OpenCV before 4.13 adds half a pixel to ChArUco corners
-    (https://github.com/opencv/opencv/issues/25539), which moves the principal point.
+    (https://github.com/opencv/opencv/issues/25539), which moves the principal point, and
+    takes windows that reach into the markers of a tilted board.
     """
-    place = {int(one): point for one, point in zip(ids, xy, strict=True)}
-    across = board.columns - 1
-    steps = [
-        float(np.linalg.norm(place[one] - place[one + 1]))
-        for one in place
-        if one + 1 in place and (one + 1) % across
-    ]
-    # The window must not reach the markers, which begin an eighth of a square away.
-    half = int(np.clip(0.125 * np.median(steps), 2, 11)) if steps else 2
+    steps = _steps(board, ids, xy)
+    # First from farther away: with a strong lens the start is some pixels off. Then within
+    # an eighth of a square, so that the window does not reach the markers.
+    start = xy + np.float32(0.01)
+    near = _refine_within(grey, start, np.clip(0.25 * steps, 2, 11).astype(np.int64))
+    # A corner that was not found comes back as it was given, to the last bit.
+    is_found = (near != start).any(axis=1)
+    ids, near, steps = ids[is_found], near[is_found], steps[is_found]
+    return ids, _refine_within(grey, near, np.clip(0.125 * steps, 2, 11).astype(np.int64))
+
+
+def _refine_within(
+    grey: NDArray[np.uint8], xy: NDArray[np.float32], half: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """One pass; each corner has its own half side of the window, pixels."""
+    refined = xy.copy()
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-3)
-    start = xy.reshape(-1, 1, 2).copy()
-    refined = cv2.cornerSubPix(grey, start, (half, half), (-1, -1), criteria)
-    return np.asarray(refined, np.float32).reshape(-1, 2)
+    for size in np.unique(half):
+        chosen = half == size
+        start = np.ascontiguousarray(xy[chosen]).reshape(-1, 1, 2)
+        window = (int(size), int(size))
+        found = cv2.cornerSubPix(grey, start, window, (-1, -1), criteria)
+        refined[chosen] = np.asarray(found, np.float32).reshape(-1, 2)
+    return refined
+
+
+def _steps(board: Board, ids: NDArray[np.int64], xy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Distance of each corner to its nearest neighbour on the board, pixels; 0 without one."""
+    row, column = np.divmod(ids, board.columns - 1)
+    beside = abs(row[:, None] - row) + abs(column[:, None] - column) == 1
+    distance = np.linalg.norm(xy[:, None] - xy, axis=2)
+    nearest = np.where(beside, distance, np.inf).min(axis=1, initial=np.inf)
+    return np.where(np.isfinite(nearest), nearest, 0).astype(np.float32)
 
 
 def _charuco(board: Board) -> Any:

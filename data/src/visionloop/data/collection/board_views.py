@@ -106,11 +106,12 @@ def look_at_board(
 
 
 def spread_poses(
-    board: Board, lens: KnownLens, count: int, *, seed: int, fill: float = 0.55
+    board: Board, lens: KnownLens, count: int, *, seed: int, fill: float = 0.55, reach: float = 0.24
 ) -> list[tuple[Floats, Floats]]:
     """Poses as a careful person takes them: all over the picture, tipped and turned.
 
-    ``fill`` is the board's width by the picture's.
+    ``fill`` is the board's width by the picture's; ``reach`` is how far its middle goes from
+    the picture's, by the picture's size: above .22 a board may leave the picture in part.
     """
     rng = np.random.default_rng(seed)
     focal = lens.matrix[0, 0]
@@ -119,8 +120,8 @@ def spread_poses(
     for number in range(count):
         ahead = focal * length / (fill * lens.width) * rng.uniform(0.9, 1.15)
         column, row = number % 3 - 1, number // 3 % 3 - 1
-        reach = np.array([lens.width, lens.height]) / focal * ahead * 0.24
-        centre = (column * reach[0], row * reach[1], ahead)
+        away = np.array([lens.width, lens.height]) / focal * ahead * reach
+        centre = (column * away[0], row * away[1], ahead)
         signs = rng.choice([-1, 1], 2)
         tilt = rng.uniform(15, 38) if number % 4 else 0.0
         turn = (tilt * signs[0], 0.0) if number % 2 else (0.0, tilt * signs[1])

@@ -62,8 +62,8 @@ def find_place(
     cut : CutOut
     where : str
         ``dark``, ``bright``: every pixel of the object falls on that side of Otsu's
-        threshold. ``edge``, ``flat``: among the quarter of places with the strongest or
-        weakest gradients. ``matching``: what lies around the object there looks like what
+        threshold. ``edge``, ``flat``: among the quarter of places with the strongest (and
+        a fifth of the strongest at least) or weakest gradients. ``matching``: what lies around the object there looks like what
         lay around it here.
     allowed : bool array (H, W) or None
         The object must lie inside.
@@ -108,7 +108,8 @@ def _suits(image: Image, cut: CutOut, where: Where, free: Flags) -> Flags:
     strength = _sum(np.asarray(slope, np.float32), kernel)
     inside = strength[free] if free.any() else strength
     if where == "edge":
-        return np.asarray(strength >= np.quantile(inside, 0.75))
+        least = max(float(np.quantile(inside, 0.75)), 0.2 * float(inside.max()))
+        return np.asarray(strength >= least)
     return np.asarray(strength <= np.quantile(inside, 0.25))
 
 
@@ -178,9 +179,9 @@ def paste(
 
 
 def is_two_level(image: Image) -> bool:
-    """Whether a picture holds at most two grey levels, as scans of boards do."""
-    low, high = image.min(), image.max()
-    return bool(((image == low) | (image == high)).all())
+    """Whether a picture is black and white: two grey levels far apart, as scans of boards."""
+    low, high = int(image.min()), int(image.max())
+    return high - low > 100 and bool(((image == low) | (image == high)).all())
 
 
 def _mix(image: Image, cut: CutOut, place: tuple[int, int], feather: float) -> Image:
@@ -211,8 +212,10 @@ def _clone(image: Image, cut: CutOut, place: tuple[int, int]) -> Image:
     """OpenCV's seamlessClone; it wants the object inside the picture with a pixel around it."""
     x, y = place
     padded = cv2.copyMakeBorder(image, 2, 2, 2, 2, cv2.BORDER_REPLICATE)
-    x1, y1, x2, y2 = (int(value) for value in bounds_of(cut.mask))
-    object_mask = np.pad(cut.mask[y1:y2, x1:x2].astype(np.uint8) * 255, 1)
+    # with its rim, whose gradient is what makes the object stand out
+    rim = cv2.dilate(cut.mask.astype(np.uint8), np.ones((7, 7), np.uint8))
+    x1, y1, x2, y2 = (int(value) for value in bounds_of(rim > 0))
+    object_mask = np.pad(rim[y1:y2, x1:x2] * 255, 1).astype(np.uint8)
     pixels = cv2.copyMakeBorder(cut.pixels[y1:y2, x1:x2], 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     # the centre of the rectangle around the mask, as seamlessClone computes it
     centre = (x + x1 + 2 + (x2 - x1) // 2, y + y1 + 2 + (y2 - y1) // 2)

@@ -40,6 +40,7 @@ class BurstWatch:
 
     def __init__(self, workspace: Workspace, journal: Journal, max_age_s: float) -> None:
         self._workspace, self._journal, self._max_age_s = workspace, journal, max_age_s
+        self._last = journal.place(CURSOR)
         self._complaint = ""
 
     def cameras_to_burst(self, cameras: list[Camera]) -> list[str]:
@@ -72,17 +73,16 @@ class BurstWatch:
         database = self._workspace.edge / "outbox.db"
         if not wanted or not database.is_file():
             return []
-        last = self._journal.place(CURSOR, -1)
         try:
-            events = read_events(database, after=max(last, 0))
+            events = read_events(database, after=self._last)
         except DataError as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
                 say_step(f"collect: events start no burst: {error}")
             return []
-        newest = events[-1].seq if events else max(last, 0)
-        if newest != last:
-            self._journal.set_place(CURSOR, newest)
+        if events:
+            self._last = events[-1].seq
+            self._journal.set_place(CURSOR, self._last)
         found: dict[str, None] = {}
         for event in events:
             camera, rule = str(event.payload.get("camera")), event.payload.get("rule")

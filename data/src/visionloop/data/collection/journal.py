@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -20,6 +21,7 @@ import numpy as np
 from visionloop.core.errors import DataError
 from visionloop.core.workspace import Workspace
 from visionloop.data.collection.diversity import Look
+from visionloop.data.collection.storage import is_full
 from visionloop.data.splits.near_duplicates import ImageHash
 
 __all__ = ["Entry", "Journal", "collection_folder"]
@@ -184,8 +186,8 @@ class Journal:
         return int(rows[0][0]) if rows else default
 
     def set_place(self, name: str, value: int) -> None:
-        """Remember where something goes on."""
-        with self._lock, self._database:
+        """Remember where something goes on; a full disk forgets it."""
+        with self._lock, _unless_full(), self._database:
             self._put(name, value)
 
     def seen_files(self, camera: str) -> dict[str, tuple[int, int]]:
@@ -194,8 +196,8 @@ class Journal:
         return {name: (size, changed_ns) for name, size, changed_ns in rows}
 
     def add_seen_files(self, camera: str, files: dict[str, tuple[int, int]]) -> None:
-        """Remember files that were decided about."""
-        with self._lock, self._database:
+        """Remember files that were decided about; a full disk forgets, and they are again new."""
+        with self._lock, _unless_full(), self._database:
             self._database.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
                 [(camera, name, *stamp) for name, stamp in files.items()],
@@ -207,3 +209,12 @@ class Journal:
     def _read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(query, values).fetchall()
+
+
+@contextmanager
+def _unless_full() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if not is_full(error):
+            raise

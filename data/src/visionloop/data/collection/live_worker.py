@@ -58,6 +58,8 @@ class LiveWorker(CameraWorker):
         taken = 0
         for frame in self._source.frames(self._next):
             self._next = frame.sequence + 1
+            if self._deadline is not None:
+                self._deadline = time.monotonic() + self._look_seconds
             if self._is_in_burst():
                 self._keep(frame, "burst")
                 self._burst_left -= 1

@@ -43,7 +43,7 @@ class CollectionParams(StrictModel):
         default=60.0, gt=0, description="and at least so often; until then the journal holds them"
     )
     look_seconds: float = Field(
-        default=30.0, gt=0, description="longest time that one look waits for a camera"
+        default=30.0, gt=0, description="longest time that a look waits for a picture"
     )
     compared: int = Field(
         default=2000,

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 
 from visionloop.core.entities import Frame
 from visionloop.core.errors import DataError, VisionloopError
+from visionloop.core.privacy import mask_secrets
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.data.collection.cameras import Camera, source_params
@@ -130,7 +131,7 @@ class CameraWorker(ABC):
             except VisionloopError as error:
                 self._note_fault(f"camera '{self.camera.id}': {'; '.join(error.problems)}")
             except Exception as error:  # one camera's defect must not end the others' work
-                reason = f"unexpected failure: {type(error).__name__}: {error}"
+                reason = mask_secrets(f"unexpected failure: {type(error).__name__}: {error}")
                 self._note_fault(f"camera '{self.camera.id}': {reason}")
             finally:
                 self._is_playing = False

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from visionloop.core.errors import DataError
 from visionloop.data.synthesis.boards import draw_template
 from visionloop.data.synthesis.params import TemplateDefectParams
-from visionloop.data.synthesis.recipes import MadeObject, MadeSample, draw_count, take_place
+from visionloop.data.synthesis.recipes import (
+    MadeObject,
+    MadeSample,
+    boxes_of,
+    draw_count,
+    take_place,
+)
 from visionloop.data.synthesis.sources import Source, SourcePool
 from visionloop.data.synthesis.template_defects import DefectSizes, Template, draw_defect
 from visionloop.serving.images import IMAGE_SUFFIXES, read_image
@@ -31,8 +37,11 @@ def make_template_defects(
     """Board defects on a clean template."""
     image, sources, licence = _draw_template(params, pool, generator)
     template = Template.of_image(image)
+    real = _on_it(sources[0]) if params.templates == "samples" else []
     sizes = DefectSizes(margin=params.margin).scaled(params.scale)
     board, taken = template.copper, np.zeros(template.shape, bool)
+    for one in real:
+        take_place(taken, one.xyxy)
     objects: list[MadeObject] = []
     for _ in range(draw_count(params, generator)):
         kind = str(generator.choice(sorted(params.defects)))
@@ -44,7 +53,12 @@ def make_template_defects(
         objects.append(MadeObject(params.defects[kind], drawn.xyxy, drawn.mask))
     if not objects:
         return None
-    return MadeSample(_paint(image, template.copper, board), tuple(objects), sources, licence)
+    done = _paint(image, template.copper, board)
+    return MadeSample(done, (*real, *objects), sources, licence)
+
+
+def _on_it(source: Source) -> list[MadeObject]:
+    return [MadeObject(one.class_name, one.xyxy, None, is_real=True) for one in boxes_of(source)]
 
 
 def _draw_template(
@@ -53,6 +67,10 @@ def _draw_template(
     if params.templates == "dataset":
         source = pool.with_template[int(generator.integers(len(pool.with_template)))]
         return pool.template(source), (source,), pool.licence
+    if params.templates == "samples":
+        rich = [one for one in pool.sources if boxes_of(one)] or pool.sources
+        source = rich[int(generator.integers(len(rich)))]
+        return pool.image(source), (source,), pool.licence
     if params.templates == "drawn":
         seed = random.Random(int(generator.integers(2**63)))
         copper, _, _ = draw_template(seed, dense=bool(generator.random() < 0.5))

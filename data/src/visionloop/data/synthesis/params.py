@@ -42,7 +42,8 @@ class TemplateDefectParams(RecipeParams):
     templates: str = Field(
         default="dataset",
         description="dataset: the clean boards of the train samples, where the data set has them; "
-        "drawn: boards drawn for the purpose; else a folder of clean images",
+        "samples: annotated train samples themselves, whose own boxes stay; drawn: boards drawn "
+        "for the purpose; else a folder of clean images",
     )
     defects: dict[str, str] = Field(
         default_factory=lambda: {kind: kind for kind in DEFECT_KINDS},

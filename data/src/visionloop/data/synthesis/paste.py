@@ -63,8 +63,8 @@ def find_place(
     where : str
         ``dark``, ``bright``: every pixel of the object falls on that side of Otsu's
         threshold. ``edge``, ``flat``: among the quarter of places with the strongest (and
-        a fifth of the strongest at least) or weakest gradients. ``matching``: what lies around the object there looks like what
-        lay around it here.
+        a fifth of the strongest at least) or weakest gradients. ``matching``: what lies
+        around the object there looks like what lay around it here.
     allowed : bool array (H, W) or None
         The object must lie inside.
     taken : bool array (H, W) or None

@@ -18,7 +18,8 @@ from visionloop.serving.sources.frames import Pace, Watcher, make_frame, wait_un
 
 __all__ = ["OPEN_TIMEOUT_S", "READ_TIMEOUT_S", "LiveSource", "Picture"]
 
-OPEN_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 3.0
+OPEN_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 3.0
 
 Picture = tuple[NDArray[np.uint8], bytes | None]
 """Pixels (H, W, 3) BGR, and the file that they came in, where there is one."""

@@ -90,6 +90,19 @@ def test_mirrored_borders_are_measured(kind, quality):
     assert abs(top - 30) <= 1 and abs(right - 24) <= 1 and abs(bottom - 20) <= 1
 
 
+def test_mirrors_of_one_width_are_told_and_mirrors_by_chance_are_not():
+    def padded(number: int, top: int) -> np.ndarray:
+        return cv2.copyMakeBorder(scene(number), top, 0, 0, 0, cv2.BORDER_REFLECT)
+
+    alike = [facts(f"{name}.png", padded(n, 30)) for n, name in enumerate("abcd")]
+    (oddity,) = find_oddities(alike)
+    assert oddity.kind == "mirrored_border" and "4 of 4 pictures" in oddity.reason
+    assert "30 px" in oddity.reason
+    names = "abcdefghijkl"
+    chance = [facts(f"{name}.png", padded(n, 16 + 2 * n)) for n, name in enumerate(names)]
+    assert kinds(chance) == []
+
+
 def test_symmetrical_traces_plain_edges_and_gradients_are_no_mirrors():
     stripes = np.zeros((120, 160, 3), np.uint8)
     stripes[:, ::16] = 255

@@ -85,7 +85,7 @@ def find_shared_prefixes(facts: Sequence[Facts]) -> list[Oddity]:
 def _are_identities(prefixes: list[str], count: int) -> bool:
     """Few, far apart: 00041, 12000, 50600 are identities; 000, 001, 002 are a counter."""
     numbers = sorted(int(prefix) for prefix in prefixes)
-    if not 2 <= len(numbers) <= count / 5:
+    if not 3 <= len(numbers) <= count / 5:
         return False
     return (numbers[-1] - numbers[0]) / len(numbers) > SPARSE
 

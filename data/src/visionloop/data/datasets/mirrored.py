@@ -23,8 +23,8 @@ MIN_SHARE = 0.04
 MIN_ENERGY = 4.0
 """Mean squared gradient of a strip that has something to mirror, grey levels squared."""
 CANDIDATE, CONFIRMED = 0.5, 0.85
-"""Correlations. Of 459 pictures without padding one passes (a symmetrical circuit board), of
-181 padded ones 176."""
+"""Correlations. Of 459 photographs without padding none passes, of 181 padded ones 175; of 60
+drawn circuit boards, whose traces are symmetrical, 11."""
 
 Grey = NDArray[np.float32]
 
@@ -78,6 +78,8 @@ def _best(grey: Grey, places: Iterable[int], axes: Sequence[int] = (0,)) -> tupl
     ``axes``: 0 for a line between two pixels, 1 for one through the middle of a pixel.
     """
     gradient = np.diff(grey, axis=1)
+    # What runs the whole height (a trace, a frame) is its own mirror image: it says nothing.
+    gradient -= gradient.mean(axis=0)
     best, likeness = 0, 0.0
     for place in places:
         for axis in axes:
@@ -85,10 +87,19 @@ def _best(grey: Grey, places: Iterable[int], axes: Sequence[int] = (0,)) -> tupl
                 return best, likeness
             strip = gradient[:, : place - 1 + axis]
             answer = -gradient[:, place : 2 * place - 1 + axis][:, ::-1]
-            energy = float((strip * strip).sum())
-            if energy < MIN_ENERGY * strip.size:
+            if (found := _correlation(strip, answer)) <= likeness:
                 continue
-            norm = float(np.sqrt(energy * float((answer * answer).sum()))) or 1.0
-            if (found := float((strip * answer).sum()) / norm) > likeness:
+            # An object across the line is symmetrical by chance; far from it there is no chance.
+            far = strip.shape[1] // 2
+            found = min(found, _correlation(strip[:, :far], answer[:, :far]))
+            if found > likeness:
                 best, likeness = place, found
     return best, likeness
+
+
+def _correlation(strip: Grey, answer: Grey) -> float:
+    energy = float((strip * strip).sum())
+    if energy < MIN_ENERGY * strip.size:
+        return 0.0
+    norm = float(np.sqrt(energy * float((answer * answer).sum()))) or 1.0
+    return float((strip * answer).sum()) / norm

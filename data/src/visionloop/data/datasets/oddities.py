@@ -32,6 +32,7 @@ a re-compressed copy stays below, a board with one more defect does not."""
 MIN_SHARE_NAMED = 0.8
 MIN_SHARE_MIRRORED = 0.02
 """Below, a few pictures are symmetrical by chance."""
+MIN_SHARE_ALIKE = 0.2
 
 FAULT_MEANING = {
     "degenerate_box": "rows without area",
@@ -136,12 +137,21 @@ def find_mirrored_borders(facts: Sequence[Facts]) -> list[Oddity]:
     if len(mirrored) < max(2, MIN_SHARE_MIRRORED * len(facts)):
         return []
     widths = Counter(width for row in mirrored for width in row.mirrored if width)
+    # A tool that pads does it on both sides, or always by the same width; chance does not.
+    both_sides = sum(_is_paired(row.mirrored) for row in mirrored)
+    if max(both_sides, max(widths.values())) < max(2, MIN_SHARE_ALIKE * len(mirrored)):
+        return []
     common = ", ".join(f"{width} px" for width, _ in widths.most_common(3))
     reason = (
         f"{len(mirrored)} of {len(facts)} pictures have borders padded with their mirror image "
         f"(mostly {common} wide): objects reflected there have no boxes"
     )
     return [Oddity("mirrored_border", tuple(row.file for row in mirrored), reason)]
+
+
+def _is_paired(mirrored: tuple[int, int, int, int]) -> bool:
+    left, top, right, bottom = mirrored
+    return (left > 0 and abs(left - right) <= 2) or (top > 0 and abs(top - bottom) <= 2)
 
 
 def _same_pairs(facts: Sequence[Facts]) -> Iterator[tuple[int, int]]:

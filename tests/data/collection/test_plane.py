@@ -13,7 +13,8 @@ from visionloop.core.errors import DataError, RefusedError
 from visionloop.data.cli import app
 from visionloop.data.collection.board_views import bend
 from visionloop.data.collection.calibration import load_calibration, save_calibration
-from visionloop.data.collection.measure_plane import measure_plane, read_points
+from visionloop.data.collection.marked_points import read_points
+from visionloop.data.collection.measure_plane import measure_plane
 from visionloop.data.collection.plane import Plane, load_plane, to_metres, to_pixels
 
 MATRIX = np.array([[600.0, 0, 320], [0, 600.0, 240], [0, 0, 1]])

@@ -276,6 +276,19 @@ class TestFolder:
         assert "3 pictures with 3 boxes redacted" in done.stdout
         assert len(hashes(out)) == 3 and not list(out.parent.glob(".out*"))
 
+    def test_what_was_taken_away_meanwhile_does_not_leave(
+        self, workspace, pictures, package, monkeypatch
+    ) -> None:
+        """Interrupted; then one original is removed and one is damaged."""
+        monkeypatch.setenv("VISIONLOOP_FAILPOINT", "redact.before_rename:interrupt:1")
+        with pytest.raises(KeyboardInterrupt):
+            self.run(workspace, pictures, package)
+        monkeypatch.delenv("VISIONLOOP_FAILPOINT")
+        (pictures / "a.png").unlink()
+        (pictures / "c.jpg").write_bytes(b"damaged")
+        report = self.run(workspace, pictures, package)
+        assert list(hashes(report.out)) == ["night/b.png"] and list(report.withheld) == ["c.jpg"]
+
     def test_other_settings_begin_anew(self, workspace, pictures, package) -> None:
         staging = pictures.parent / ".out.redacting"
         (staging / "pictures").mkdir(parents=True)

@@ -7,7 +7,6 @@ point that is too far off is named.
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.core.errors import DataError, RefusedError
+from visionloop.core.errors import RefusedError
 from visionloop.core.files import write_json
 from visionloop.core.workspace import Workspace
 from visionloop.data.collection.calibration import (
@@ -28,27 +27,17 @@ from visionloop.data.collection.calibration import (
     save_version,
 )
 from visionloop.data.collection.calibration_params import PlaneParams
+from visionloop.data.collection.marked_points import MIN_POINTS, MarkedPoints, read_points
 from visionloop.data.collection.plane import Plane, to_metres, to_pixels
 from visionloop.data.collection.plane_page import write_plane_page
 from visionloop.data.params import load_params
 
-__all__ = ["MarkedPoints", "PlaneReport", "fit_plane", "measure_plane", "read_points"]
+__all__ = ["PlaneReport", "fit_plane", "measure_plane"]
 
-COLUMNS = ("x_px", "y_px", "x_m", "y_m")
-MIN_POINTS = 4
 _FLATTEST = 0.01
 """Height by length of the flattest triangle of four points, or of all points, that is taken."""
 
 Points = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class MarkedPoints:
-    """N points: names, pixels (N, 2) of the raw picture, metres (N, 2)."""
-
-    names: tuple[str, ...]
-    pixels: Points
-    metres: Points
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,46 +121,6 @@ def measure_plane(
             f"plane of camera {camera}", problems, f"see {report.page}; nothing was stored"
         )
     return report
-
-
-def read_points(path: Path) -> MarkedPoints:
-    """Read the CSV file of marked points.
-
-    Raises
-    ------
-    DataError
-        Naming every wrong line.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-            if missing:
-                raise DataError(
-                    str(path),
-                    f"lacks the columns {', '.join(missing)}",
-                    f"the first line must be {','.join(COLUMNS)} (and name, if wanted)",
-                )
-            read = [(rows.line_num, row) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(str(path), f"cannot be read: {error}") from None
-    names, values, problems = [], [], []
-    for number, (line, row) in enumerate(read, start=1):
-        try:
-            four = [float(row[name] or "nothing") for name in COLUMNS]
-            if not all(map(math.isfinite, four)):
-                raise ValueError("a number is not finite")
-        except ValueError as error:
-            problems.append(f"line {line}: {error}")
-            continue
-        names.append((row.get("name") or "").strip() or f"point {number}")
-        values.append(four)
-    if len(values) < MIN_POINTS and not problems:
-        problems.append(f"holds {len(values)} points, at least {MIN_POINTS} are needed")
-    if problems:
-        raise DataError(str(path), problems, "correct these lines; nothing was stored")
-    table = np.array(values, np.float64)
-    return MarkedPoints(tuple(names), table[:, :2], table[:, 2:])
 
 
 def fit_plane(

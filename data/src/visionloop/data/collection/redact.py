@@ -6,11 +6,10 @@ name only when every picture was seen; an interrupted run goes on where it was.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,47 +19,23 @@ from numpy.typing import NDArray
 
 from visionloop.core.errors import DataError, InputError, VisionloopError
 from visionloop.core.failpoints import failpoint
-from visionloop.core.files import (
-    canonical_json,
-    sha256_of_bytes,
-    sha256_of_file,
-    write_bytes,
-    write_json,
-    write_text,
-)
-from visionloop.core.progress import say_step, track
+from visionloop.core.files import sha256_of_bytes, write_json
+from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
 from visionloop.data.collection.obscure import Mode, kept_bits
 from visionloop.data.collection.redact_page import write_redaction_page
+from visionloop.data.collection.redact_staging import (
+    RedactedPicture,
+    RedactSettings,
+    Staging,
+    open_staging,
+)
 from visionloop.data.collection.redaction import Redactor
 from visionloop.serving.images import IMAGE_SUFFIXES, decode_image
 
-__all__ = ["RedactReport", "RedactedPicture", "encode_redacted", "redact"]
+__all__ = ["RedactReport", "encode_redacted", "redact"]
 
 JPEG_QUALITY = 95
-
-
-@dataclass(frozen=True)
-class RedactedPicture:
-    """One picture of the folder.
-
-    Attributes
-    ----------
-    name : str
-        Relative to the folder.
-    source_sha256, sha256 : str
-        Of the original and of what is passed on; the latter empty if it is withheld.
-    boxes : tuple of (x1, y1, x2, y2)
-        What was redacted, pixels.
-    withheld : str
-        Why it is not passed on; empty if it is.
-    """
-
-    name: str
-    source_sha256: str
-    sha256: str = ""
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
-    withheld: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,35 +62,6 @@ class RedactReport:
     without_box: int
     withheld: dict[str, str]
     other_files: int
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What decides the result: a run goes on only with the same."""
-
-    source: str
-    package: str
-    classes: list[str]
-    mode: str
-    min_confidence: float
-    margin: float
-    cells: int
-
-
-@dataclass
-class _Staging:
-    """The unfinished folder beside ``out``, and the journal of what is in it."""
-
-    folder: Path
-    done: dict[str, RedactedPicture] = field(default_factory=dict)
-
-    @property
-    def pictures(self) -> Path:
-        return self.folder / "pictures"
-
-    @property
-    def journal(self) -> Path:
-        return self.folder / "journal.jsonl"
 
 
 def redact(
@@ -157,14 +103,15 @@ def redact(
     redactor = Redactor(
         package, classes, mode, min_confidence, margin, trusted_keys=trusted_keys, cells=cells
     )
-    settings = _Settings(
+    settings = RedactSettings(
         str(source), redactor.package.sha256, list(classes), mode, min_confidence, margin, cells
     )
-    staging = _open_staging(out, settings)
+    staging = open_staging(out, settings)
     rows = [
         _redact_one(source, name, redactor, staging) for name in track(names, "redacting pictures")
     ]
     withheld = {row.name: row.withheld for row in rows if row.withheld}
+    staging.keep_only({row.name for row in rows} - set(withheld))
     report = RedactReport(
         out=out,
         page=workspace.reports / "redact" / "index.html",
@@ -220,29 +167,8 @@ def _list_pictures(source: Path, out: Path) -> tuple[list[str], int]:
     return [one.relative_to(source).as_posix() for one in wanted], len(files) - len(wanted)
 
 
-def _open_staging(out: Path, settings: _Settings) -> _Staging:
-    """Go on with what an interrupted run with the same settings left, else begin anew."""
-    staging = _Staging(out.with_name(f".{out.name}.redacting"))
-    key = sha256_of_bytes(canonical_json(vars(settings)))
-    mark = staging.folder / "settings.sha256"
-    if staging.folder.exists() and (not mark.is_file() or mark.read_text() != key):
-        shutil.rmtree(staging.folder)
-    staging.pictures.mkdir(parents=True, exist_ok=True)
-    write_text(mark, key)
-    if staging.journal.is_file():
-        for line in staging.journal.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the line that was being written when it was killed
-                continue
-            boxes = tuple(tuple(box) for box in row.pop("boxes"))
-            staging.done[row["name"]] = RedactedPicture(**row, boxes=boxes)
-        say_step(f"going on: {len(staging.done)} pictures are done")
-    return staging
-
-
-def _redact_one(source: Path, name: str, redactor: Redactor, staging: _Staging) -> RedactedPicture:
-    path, target = source / name, staging.pictures / name
+def _redact_one(source: Path, name: str, redactor: Redactor, staging: Staging) -> RedactedPicture:
+    path = source / name
     if path.is_symlink():
         return RedactedPicture(name, "", withheld="is a link")
     try:
@@ -250,27 +176,19 @@ def _redact_one(source: Path, name: str, redactor: Redactor, staging: _Staging) 
     except OSError as error:
         return RedactedPicture(name, "", withheld=f"cannot be read: {error.strerror}")
     source_sha256 = sha256_of_bytes(content)
-    known = staging.done.get(name)
-    if known and known.source_sha256 == source_sha256 and _is_whole(target, known):
+    if known := staging.find(name, source_sha256):
         return known
     try:
         image = decode_image(content, subject=name, suffix=path.suffix)
         hidden, boxes = redactor.redact(image)
         coded = encode_redacted(hidden, path.suffix)
     except (VisionloopError, cv2.error, ValueError, MemoryError) as error:
-        target.unlink(missing_ok=True)
         return RedactedPicture(name, source_sha256, withheld=_reason(error))
-    write_bytes(target, coded)
     rows = tuple((float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in boxes)
     row = RedactedPicture(name, source_sha256, sha256_of_bytes(coded), rows)
-    with staging.journal.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(vars(row)) + "\n")
+    staging.add(row, coded)
     failpoint("redact.picture")
     return row
-
-
-def _is_whole(target: Path, known: RedactedPicture) -> bool:
-    return target.is_file() and sha256_of_file(target) == known.sha256
 
 
 def _reason(error: BaseException) -> str:
@@ -280,7 +198,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _write_report(
-    report: RedactReport, rows: list[RedactedPicture], settings: _Settings, staging: _Staging
+    report: RedactReport, rows: list[RedactedPicture], settings: RedactSettings, staging: Staging
 ) -> None:
     bits = [
         kept_bits(int(x2 - x1), int(y2 - y1), settings.cells)

@@ -12,7 +12,8 @@ from visionloop.data.collection.html_report import as_data_url, write_html
 from visionloop.serving.images import read_image
 
 if TYPE_CHECKING:
-    from visionloop.data.collection.redact import RedactedPicture, RedactReport
+    from visionloop.data.collection.redact import RedactReport
+    from visionloop.data.collection.redact_staging import RedactedPicture
 
 __all__ = ["write_redaction_page"]
 

@@ -393,3 +393,16 @@ def test_a_folder_with_a_link_that_leads_out_is_refused(tmp_path):
     (tmp_path / "set" / "images" / "b.png").symlink_to(tmp_path / "secret.png")
     with open_source(tmp_path / "set") as files, pytest.raises(DataError, match="leads out"):
         guess_format(files)
+
+
+def test_of_two_pictures_with_one_name_the_nearer_is_meant_or_none(tmp_path):
+    row = "1 1 5 5 1\n"
+    write(tmp_path, {"labels/a.txt": row}, ["test/a.png", "temp/a.png"])
+    pictures, (fault,), _ = load(tmp_path, "deeppcb")
+    assert not pictures and fault.kind == "missing_image"
+    rows = {f"labels/{split}/a.txt": "0 0.5 0.5 0.25 0.25\n" for split in ("train", "val")}
+    folder = tmp_path / "yolo"
+    write(folder, {"data.yaml": YAML, **rows}, ["images/train/a.png", "images/val/a.png"])
+    pictures, faults, _ = load(folder, "yolo")
+    assert not faults and [one.split for one in pictures] == ["train", "val"]
+    assert [one.places[0] for one in pictures] == [f"{name}, line 1" for name in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 import tempfile
 import zipfile
@@ -226,8 +227,12 @@ def _is_hidden(name: str) -> bool:
 
 
 def _likeness(picture: str, near: str) -> float:
-    """How alike two folders are: the same folder first, then words that they share."""
-    from difflib import SequenceMatcher
+    """How alike two folders are: the same folder first, then words that their paths share.
 
-    ours, theirs = PurePosixPath(picture).parent.as_posix(), PurePosixPath(near).parent.as_posix()
-    return 2.0 if ours == theirs else SequenceMatcher(None, ours, theirs).ratio()
+    Two pictures that are equally like stay undecided: a wrong picture is worse than none.
+    """
+    ours, theirs = (PurePosixPath(name).parent.as_posix().lower() for name in (picture, near))
+    if ours == theirs:
+        return 1000.0
+    words, others = (set(re.findall(r"[a-z0-9]+", folder)) for folder in (ours, theirs))
+    return len(words & others) - 0.1 * len(words - others)

@@ -1,9 +1,9 @@
 """Doubtful boxes: what a model that has not learned them says against them.
 
-Each box is compared with the model's boxes by overlap: a confident answer where nothing is
-annotated (*missing*), an annotation where the model sees nothing (*spurious*), one that
-overlaps badly (*shifted*) or carries another class (*swapped*). ObjectLab's image score
-(Tkachenko et al., 2023; cleanlab) decides between findings of equal weight.
+Four kinds: a confident answer where nothing is annotated (*missing*), an annotation where the
+model sees nothing (*spurious*), one that overlaps badly (*shifted*) or carries another class
+(*swapped*). :mod:`visionloop.data.quality.box_scorer` learns from planted errors how probable
+each is; where there are too few boxes to learn from, rules compare them (``compare_boxes``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from visionloop.core.geometry import box_iou
 from visionloop.core.progress import say_step, track
 from visionloop.core.tables import PREDICTIONS, read_table
 from visionloop.core.workspace import Workspace
+from visionloop.data.quality.box_scorer import MIN_BOXES, BoxIssue, score_boxes
 from visionloop.data.raw import read_samples
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_boxes", "find_box_issues", "measure_recall", "object_lab_quality"]
 
-LOWEST_CONFIDENCE = 0.05
+Boxes = tuple[NDArray[np.float32], NDArray[np.int64]]
+LOWEST_CONFIDENCE = 0.01
 """Answers below it say nothing."""
+LOWEST_PROBABILITY = 0.05
+"""Of an error, to be worth a line."""
 SAME_PLACE = 0.5
 """IoU from which two boxes mean the same object in the same place."""
 NEARBY = 0.1
@@ -61,10 +65,51 @@ def find_box_issues(
         if row.sample_id in boxes and row.xyxy is not None:
             boxes[row.sample_id].append(row)
     given = {one: _boxes_of(boxes[one], index) for one in answers}
-    quality = object_lab_quality(
-        [given[one] for one in answers], list(answers.values()), len(classes)
-    )
-    recall = measure_recall([given[one] for one in answers], list(answers.values()), len(classes))
+    if sum(len(xyxy) for xyxy, _ in given.values()) < MIN_BOXES:
+        return _compare_all(given, answers, classes)
+    samples = read_samples(workspace).set_index("sample_id")
+    extent = [float(max(samples.loc[one, ["width", "height"]])) for one in answers]
+    ids = list(answers)
+    issues = score_boxes(list(given.values()), list(answers.values()), extent, len(classes))
+    return [
+        {"sample_id": ids[issue.image], **_explain(issue, given, answers, ids, classes)}
+        for issue in issues
+        if issue.probability >= LOWEST_PROBABILITY
+    ]
+
+
+def _explain(
+    issue: BoxIssue,
+    given: dict[str, Boxes],
+    answers: dict[str, Detections],
+    ids: list[str],
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Kind, reason, severity, suggestion and box of an issue, for people."""
+    one = ids[issue.image]
+    answer = answers[one]
+    own = classes[int(given[one][1][issue.box])] if issue.box >= 0 else ""
+    name, said = "", "sees nothing there"
+    if issue.answer >= 0:
+        name = classes[int(answer.class_id[issue.answer])]
+        said = f"says '{name}' ({float(answer.confidence[issue.answer]):.0%}) there"
+    reason = {
+        "missing": f"Nothing is annotated, but the model {said}.",
+        "spurious": f"Annotated '{own}', but there is little sign of it.",
+        "shifted": f"Annotated '{own}', but the model draws it elsewhere.",
+        "swapped": f"Annotated '{own}', but the model {said}.",
+    }[issue.kind]
+    reason += f" An error with {issue.probability:.0%}."
+    suggestion = name if issue.kind in ("missing", "swapped") and name != own else ""
+    return _finding(issue.kind, reason, issue.probability, suggestion, issue.xyxy)
+
+
+def _compare_all(
+    given: dict[str, Boxes], answers: dict[str, Detections], classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    pairs = list(given.values()), list(answers.values())
+    recall = measure_recall(*pairs, len(classes))
+    quality = object_lab_quality(*pairs, len(classes))
     found = []
     for one, doubt in zip(answers, 1 - quality, strict=True):
         for issue in compare_boxes(*given[one], answers[one], classes, recall):

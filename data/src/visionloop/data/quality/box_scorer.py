@@ -1,0 +1,260 @@
+"""How probable it is that an annotated box is wrong, and in which way.
+
+A classifier learns from errors that we plant ourselves (:mod:`.planted_errors`) to read the
+evidence of a detector's answers (:mod:`.box_evidence`): *right*, *spurious*, *shifted* or
+*swapped* for each annotated box, and *missing* or background for each answer without one. It is
+fitted on other images than it judges. So a weak detector, which overlooks much, is not taken for
+a witness against every box that it does not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.core.entities import Detections
+from visionloop.core.geometry import box_iou
+from visionloop.data.quality.box_evidence import (
+    Candidates,
+    ClassReader,
+    box_evidence,
+    find_candidates,
+)
+from visionloop.data.quality.planted_errors import BOX_KINDS, BoxSet, SpoiltImage, spoil
+
+__all__ = ["MIN_BOXES", "BoxIssue", "image_doubt", "score_boxes"]
+
+ROUNDS = 8
+"""Times that errors are planted on every image."""
+FOLDS = 4
+FOUND = 0.3
+"""IoU from which an answer has found a box that was taken away."""
+MIN_BOXES = 40
+"""Below, there is too little to learn from."""
+
+
+@dataclass(frozen=True, eq=False)
+class BoxIssue:
+    """A box in doubt.
+
+    Attributes
+    ----------
+    image : int
+    kind : str
+        missing, spurious, shifted or swapped.
+    probability : float
+        In [0, 1]: that this box is wrong.
+    xyxy : float32 array (4,)
+        The annotated box; the detector's for "missing".
+    box : int
+        Index of the annotated box, -1 for "missing".
+    answer : int
+        Index of the answer that speaks against it, -1 if there is none.
+    """
+
+    image: int
+    kind: str
+    probability: float
+    xyxy: NDArray[np.float32]
+    box: int
+    answer: int
+
+
+def score_boxes(
+    given: Sequence[BoxSet],
+    answers: Sequence[Detections],
+    extent: Sequence[float],
+    classes: int,
+    *,
+    seed: int = 0,
+) -> list[BoxIssue]:
+    """Every annotated box and every answer without one, with the probability of an error.
+
+    Parameters
+    ----------
+    given : sequence of (xyxy float32 (N, 4), class_id int64 (N,))
+    answers : sequence of Detections
+        Of a detector that has not learned these annotations, down to a confidence of about .01.
+    extent : sequence of float
+        Longer side of each image in pixels.
+    classes : int
+    seed : int
+
+    Returns
+    -------
+    list of BoxIssue
+        One for each annotated box (of its most probable error) and each candidate for a
+        missing one; empty if there are fewer than 40 boxes.
+    """
+    if sum(len(xyxy) for xyxy, _ in given) < MIN_BOXES:
+        return []
+    generator = np.random.default_rng(seed)
+    fold_of = generator.permutation(len(given)) % FOLDS
+    usual = _usual_confidence(given, answers, classes)
+    readers = _learn_classes(given, answers, classes, fold_of)
+    learned = [
+        _Lesson.of(spoil(given, extent, classes, generator), answers, usual, readers)
+        for _ in range(ROUNDS)
+    ]
+    issues: list[BoxIssue] = []
+    for fold in range(FOLDS):
+        models = _fit(learned, np.flatnonzero(fold_of != fold), seed)
+        for image in np.flatnonzero(fold_of == fold):
+            issues += _judge(
+                int(image), given[image], answers[image], usual, readers[image], models
+            )
+    return issues
+
+
+def image_doubt(issues: Sequence[BoxIssue], images: int) -> NDArray[np.float64]:
+    """Doubt (N,) about each image: that about its most doubtful box, in [0, 1]."""
+    doubt = np.zeros(images)
+    for issue in issues:
+        doubt[issue.image] = max(doubt[issue.image], issue.probability)
+    return doubt
+
+
+def _learn_classes(
+    given: Sequence[BoxSet],
+    answers: Sequence[Detections],
+    classes: int,
+    fold_of: NDArray[np.int64],
+) -> list[ClassReader]:
+    """For each image, a reader of classes that was fitted to the other folds."""
+    of_fold = []
+    for fold in range(FOLDS):
+        others = np.flatnonzero(fold_of != fold)
+        chosen = [given[image] for image in others], [answers[image] for image in others]
+        of_fold.append(ClassReader.learn(*chosen, classes))
+    return [of_fold[fold] for fold in fold_of]
+
+
+def _usual_confidence(
+    given: Sequence[BoxSet], answers: Sequence[Detections], classes: int
+) -> NDArray[np.float32]:
+    """Mean confidence in the class, and in the surest other class, of boxes of each class."""
+    total, count = np.full((classes, 2), 0.1), np.full((classes, 1), 1.0)
+    plain, reader = np.zeros((classes, 2), np.float32), ClassReader(classes, None)
+    for boxes, answer in zip(given, answers, strict=True):
+        seen = box_evidence(boxes, answer, plain, reader)[:, :2]
+        np.add.at(total, boxes[1], seen)
+        np.add.at(count, boxes[1], 1)
+    return np.asarray(total / count, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """Evidence with what we know of it, from one round of planting."""
+
+    box_image: NDArray[np.int64]
+    box_rows: NDArray[np.float32]
+    box_kind: NDArray[np.int64]
+    open_image: NDArray[np.int64]
+    open_rows: NDArray[np.float32]
+    open_is_missing: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        spoilt: Sequence[SpoiltImage],
+        answers: Sequence[Detections],
+        usual: NDArray[np.float32],
+        readers: Sequence[ClassReader],
+    ) -> _Lesson:
+        parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in cls.__annotations__}
+        for image, (one, answer) in enumerate(zip(spoilt, answers, strict=True)):
+            rows = box_evidence(one.boxes, answer, usual, readers[image])
+            found = find_candidates(one.boxes, answer, usual)
+            hidden = box_iou(answer.xyxy[found.answer], one.removed)
+            parts["box_image"].append(np.full(len(rows), image))
+            parts["box_rows"].append(rows)
+            parts["box_kind"].append(one.kind)
+            parts["open_image"].append(np.full(len(found.answer), image))
+            parts["open_rows"].append(found.evidence)
+            parts["open_is_missing"].append(hidden.max(axis=1, initial=0) >= FOUND)
+        return cls(**{name: np.concatenate(rows) for name, rows in parts.items()})  # type: ignore[arg-type]
+
+
+def _fit(lessons: Sequence[_Lesson], images: NDArray[np.int64], seed: int) -> tuple[Any, Any]:
+    box_rows, box_kind, open_rows, open_truth = [], [], [], []
+    for lesson in lessons:
+        inside, outside = np.isin(lesson.box_image, images), np.isin(lesson.open_image, images)
+        box_rows.append(lesson.box_rows[inside])
+        box_kind.append(lesson.box_kind[inside])
+        open_rows.append(lesson.open_rows[outside])
+        open_truth.append(lesson.open_is_missing[outside])
+    return (
+        _fit_one(np.concatenate(box_rows), np.concatenate(box_kind), seed),
+        _fit_one(np.concatenate(open_rows), np.concatenate(open_truth), seed),
+    )
+
+
+def _fit_one(rows: NDArray[np.float32], truth: NDArray[np.generic], seed: int) -> Any:
+    """Trees, which see thresholds, and a logistic regression on ranks, which needs less to learn
+    from; their mean ranked better than either, with a weak detector and with a strong one."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import QuantileTransformer
+
+    if len(np.unique(truth)) < 2:
+        return None
+    trees = HistGradientBoostingClassifier(
+        max_iter=120,
+        learning_rate=0.04,
+        max_leaf_nodes=8,
+        min_samples_leaf=60,
+        l2_regularization=20.0,
+        early_stopping=False,
+        random_state=seed,
+    )
+    ranks = QuantileTransformer(
+        n_quantiles=min(200, len(rows)), output_distribution="normal", random_state=seed
+    )
+    line = make_pipeline(ranks, LogisticRegression(C=0.1, max_iter=1000, tol=1e-3))
+    return VotingClassifier([("trees", trees), ("line", line)], voting="soft").fit(rows, truth)
+
+
+def _judge(
+    image: int,
+    boxes: BoxSet,
+    answer: Detections,
+    usual: NDArray[np.float32],
+    reader: ClassReader,
+    models: tuple[Any, Any],
+) -> list[BoxIssue]:
+    on_boxes, on_open = models
+    issues = []
+    if on_boxes is not None and len(boxes[0]):
+        told = on_boxes.predict_proba(box_evidence(boxes, answer, usual, reader))
+        known = list(on_boxes.classes_)
+        iou = box_iou(boxes[0], answer.xyxy)
+        for number, row in enumerate(told):
+            by_kind = {BOX_KINDS[kind]: float(row[place]) for place, kind in enumerate(known)}
+            right = by_kind.pop("right", 0.0)
+            kind = max(by_kind, key=lambda name: by_kind[name])
+            against = _answer_against(kind, number, boxes, answer, iou)
+            issues.append(BoxIssue(image, kind, 1 - right, boxes[0][number], number, against))
+    found: Candidates = find_candidates(boxes, answer, usual)
+    if on_open is not None and len(found.answer):
+        told = on_open.predict_proba(found.evidence)[:, 1]
+        for place, probability in zip(found.answer, told, strict=True):
+            box = answer.xyxy[place]
+            issues.append(BoxIssue(image, "missing", float(probability), box, -1, int(place)))
+    return issues
+
+
+def _answer_against(
+    kind: str, number: int, boxes: BoxSet, answer: Detections, iou: NDArray[np.float32]
+) -> int:
+    """The surest answer there of another class (swapped), or of any (shifted)."""
+    if kind == "spurious" or not len(answer):
+        return -1
+    weight = iou[number] * answer.confidence
+    if kind == "swapped":
+        weight = np.where(answer.class_id == boxes[1][number], 0, weight)
+    return int(weight.argmax()) if weight.max() > 0 else -1

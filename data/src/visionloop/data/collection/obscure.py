@@ -31,6 +31,8 @@ NOISE = 10.0
 """Standard deviation of the noise on a cell, grey levels."""
 _WORKING_SIDE = 320
 """Longer side of the small picture from which surroundings are taken, pixels."""
+_LEAST_KNOWN = 0.02
+"""Share of a small pixel outside of all boxes below which it is filled from farther away."""
 
 
 def widen(xyxy: Floats, margin: float, *, width: int, height: int) -> Floats:
@@ -83,10 +85,13 @@ def obscure(
     if not len(boxes):
         return hidden
     corners = boxes.astype(np.int64)
-    source = image if cells else _fill_from_surroundings(image, corners)
+    around = None if cells else _fill_from_surroundings(image, corners)
     for x1, y1, x2, y2 in corners:
-        inside = source[y1:y2, x1:x2]
-        small = _to_cells(inside, cells or MOSAIC)
+        grid = _grid(int(x2 - x1), int(y2 - y1), cells or MOSAIC)
+        inside: NDArray[np.uint8] | Floats = image[y1:y2, x1:x2]
+        if around is not None:
+            inside = _crop(around, (x1, y1, x2, y2), image.shape[1], image.shape[0])
+        small = _to_cells(inside, grid)
         small += generator.normal(0, NOISE, small.shape).astype(np.float32)
         if cells:
             small = _quantise(small)
@@ -107,11 +112,17 @@ def _grid(width: int, height: int, cells: int) -> tuple[int, int]:
     return max(1, round(cells * width / longer)), max(1, round(cells * height / longer))
 
 
-def _to_cells(inside: NDArray[np.uint8] | Floats, cells: int) -> Floats:
-    height, width = inside.shape[:2]
-    size = _grid(width, height, cells)
-    small = cv2.resize(inside.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32).reshape(size[1], size[0], 3)
+def _to_cells(inside: NDArray[np.uint8] | Floats, grid: tuple[int, int]) -> Floats:
+    small = cv2.resize(inside.astype(np.float32), grid, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32).reshape(grid[1], grid[0], 3)
+
+
+def _crop(around: Floats, box: tuple[int, int, int, int], width: int, height: int) -> Floats:
+    """The part of the small picture that lies behind a box of the large one."""
+    rows, columns = around.shape[:2]
+    x1, x2 = box[0] * columns // width, -(-box[2] * columns // width)
+    y1, y2 = box[1] * rows // height, -(-box[3] * rows // height)
+    return around[y1:y2, x1:x2]
 
 
 def _quantise(small: Floats) -> Floats:
@@ -129,28 +140,29 @@ def _fill_from_surroundings(image: Image, corners: NDArray[np.int64]) -> Floats:
 
     Returns
     -------
-    float32 array (H, W, 3)
-        Right inside the boxes; outside it is the image at a coarse scale.
+    float32 array (h, w, 3)
+        At most ``_WORKING_SIDE`` pixels along its longer side. Nothing in it comes from a box.
     """
     height, width = image.shape[:2]
-    known = np.ones((height, width), np.float32)
+    covered, known = image.copy(), np.full((height, width), 255, np.uint8)
     for x1, y1, x2, y2 in corners:
+        covered[y1:y2, x1:x2] = 0
         known[y1:y2, x1:x2] = 0
     scale = min(1.0, _WORKING_SIDE / max(width, height))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    sums = [cv2.resize(image * known[..., None], size, interpolation=cv2.INTER_AREA)]
-    weights = [cv2.resize(known, size, interpolation=cv2.INTER_AREA)]
-    while max(sums[-1].shape[:2]) > 1:
-        rows, columns = sums[-1].shape[:2]
+    sums = [cv2.resize(covered, size, interpolation=cv2.INTER_AREA).astype(np.float32)]
+    weights = [cv2.resize(known, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255]
+    while max(weights[-1].shape) > 1:
+        rows, columns = weights[-1].shape
         half = ((columns + 1) // 2, (rows + 1) // 2)
-        sums.append(cv2.resize(sums[-1], half, interpolation=cv2.INTER_AREA))
-        weights.append(cv2.resize(weights[-1], half, interpolation=cv2.INTER_AREA))
+        for level in (sums, weights):
+            smaller = cv2.resize(level[-1], half, interpolation=cv2.INTER_AREA)
+            level.append(np.asarray(smaller, np.float32))
     filled: Floats = np.full((1, 1, 3), 127.5, np.float32)
     for total, weight in zip(reversed(sums), reversed(weights), strict=True):
         rows, columns = weight.shape
         coarse = cv2.resize(filled, (columns, rows), interpolation=cv2.INTER_LINEAR)
-        share = weight[..., None]
-        mean = total.reshape(rows, columns, 3) / np.maximum(share, 1e-6)
-        filled = np.where(share > 1e-3, mean, coarse.reshape(rows, columns, 3))
-    large = cv2.resize(filled.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(large, np.float32)
+        share = weight.reshape(rows, columns, 1)
+        mean = total.reshape(rows, columns, 3) / np.maximum(share, _LEAST_KNOWN)
+        filled = np.where(share > _LEAST_KNOWN, mean, coarse.reshape(rows, columns, 3))
+    return np.asarray(filled, np.float32)

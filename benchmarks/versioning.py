@@ -2,13 +2,14 @@
 
 Two DVC projects hold the same generated files (about 3 kB each), each with its own cache and
 its own folder as remote, all on one disk. Every figure is the wall time of whole commands,
-with the start of the interpreter: for the shards ``visionloop data pack`` and then the same
-DVC command that the peer runs. Files are in the page cache on both sides (just written);
-commands of the two sides take turns. The same content is proved at the end: after a
-``dvc pull`` into an empty project every file is read from the shards and compared, and a
-plain ``tar xf`` gives the same folder.
+with the start of the interpreter: ``visionloop data pack --track`` where the peer runs
+``dvc add`` or ``dvc status``, and for all else the same DVC commands as the peer. The
+processor time beside it does not depend on what else the machine does. Files are in the
+page cache on both sides (just written); commands of the two sides take turns. The same
+content is proved at the end: after a ``dvc pull`` into an empty project every file is read
+from the shards and compared with the peer's folder, and a plain ``tar xf`` gives the same.
 
-    python benchmarks/versioning.py [--files 100000] [--repeats 3] [--folder PLACE]
+    python benchmarks/versioning.py [--files 100000] [--repeats 2] [--folder PLACE]
 
 Interrupted, the same command goes on with the step that was cut off. 100,000 files take
 about 15 minutes and 3 GB in PLACE, which is removed at the end.
@@ -21,6 +22,7 @@ import datetime
 import hashlib
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -38,12 +40,18 @@ from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_done, say_step, track
 from visionloop.data.versions.shards import open_shards
 
+Cells = dict[str, dict[str, list[list[float]]]]
+"""Step to side to [wall seconds, processor seconds] of each repeat."""
+
 RESULTS = Path(__file__).parent / "results"
 SIDE = 53
 """Noise of 53 x 53 grey levels makes a PNG of about 3 kB."""
 TARGET = 10.0
 DVC = [sys.executable, "-m", "dvc"]
-PACK = [sys.executable, "-m", "visionloop.data", "pack", "--images", "images", "--shards", "shards"]
+PACK = [
+    *(sys.executable, "-m", "visionloop.data", "pack", "--track"),
+    *("--images", "images", "--shards", "shards"),
+]
 UNPACK = [
     sys.executable,
     "-m",
@@ -63,7 +71,6 @@ CLAIMS = {
     "push_change": ("push after one image changed", TARGET),
     "checkout": ("checkout from the cache after deletion", None),
     "checkout_files": ("the same, and unpacked into files", None),
-    "pull": ("pull into an empty project", None),
 }
 
 
@@ -71,7 +78,7 @@ def main() -> None:
     """Measure, print the table, write ``results/versioning.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--repeats", type=int, default=3, help="of status and one-image change")
+    parser.add_argument("--repeats", type=int, default=2, help="of status and one-image change")
     parser.add_argument("--folder", type=Path, default=RESULTS / "versioning")
     options = parser.parse_args()
     set_quiet_environment()
@@ -81,6 +88,8 @@ def main() -> None:
     print(f"{'seconds':<62}{'shards':>9}{'plain':>9}{'ratio':>8}")
     for row in rows:
         print(f"{row['claim']:<62}{row['ours']:>9.2f}{row['peer']:>9.2f}{row['ratio']:>8.1f}")
+        cpu = f"{row['ours_cpu']:>9.2f}{row['peer_cpu']:>9.2f}{row['ratio_cpu']:>8.1f}"
+        print(f"{'  processor time':<62}{cpu}")
     content = {
         "name": "versioning",
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -92,10 +101,10 @@ def main() -> None:
     shutil.rmtree(folder)
 
 
-def measure(folder: Path, files: int, repeats: int) -> dict[str, dict[str, list[float]]]:
+def measure(folder: Path, files: int, repeats: int) -> Cells:
     """Seconds of each step and side; finished steps of an earlier run are not run again."""
     cells_file = folder / "cells.json"
-    cells: dict[str, dict[str, list[float]]] = read_json(cells_file) if cells_file.exists() else {}
+    cells: Cells = read_json(cells_file) if cells_file.exists() else {}
     sides = {"plain": folder / "plain", "shards": folder / "shards"}
     done: list[str] = list(cells.pop("done", []))  # type: ignore[arg-type]
 
@@ -107,10 +116,11 @@ def measure(folder: Path, files: int, repeats: int) -> dict[str, dict[str, list[
             write_json(cells_file, {**cells, "done": done})
 
     def timed(step: str, side: str, commands: list[list[str]]) -> None:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), children_seconds()
         for command in commands:
             run(command, sides[side])
-        cells.setdefault(step, {}).setdefault(side, []).append(time.perf_counter() - start)
+        spent = [time.perf_counter() - start, children_seconds() - before]
+        cells.setdefault(step, {}).setdefault(side, []).append(spent)
 
     for side, place in sides.items():
         once(f"{side}: files", lambda place=place: make_project(place, files))  # type: ignore[misc]
@@ -137,13 +147,13 @@ def plan(sides: dict[str, Path], repeats: int) -> list[Step]:
     steps: list[Step] = []
     add = {
         "plain": [[*DVC, "add", "-q", "images"]],
-        "shards": [PACK, [*DVC, "add", "-q", "shards"]],
+        "shards": [PACK],
     }
-    status = {"plain": [[*DVC, "status"]], "shards": [PACK, [*DVC, "status"]]}
+    status = {"plain": [[*DVC, "status"]], "shards": [PACK]}
     push, checkout, pull = ([[*DVC, verb, "-q"]] for verb in ("push", "checkout", "pull"))
 
     def both(step: str, commands: dict[str, list[list[str]]], before: str, *, turn: int) -> None:
-        for side in ("plain", "shards"):
+        for side in commands:
             steps.append((step, side, commands[side], prepare(sides[side], side, before, turn)))
 
     same = {"plain": push, "shards": push}
@@ -155,8 +165,8 @@ def plan(sides: dict[str, Path], repeats: int) -> list[Step]:
         both("change", add, "change", turn=turn)
         both("push_change", same, "", turn=turn)
     both("checkout", {"plain": checkout, "shards": checkout}, "delete", turn=0)
-    both("checkout_files", {"plain": checkout, "shards": [*checkout, UNPACK]}, "delete", turn=0)
-    both("pull", {"plain": pull, "shards": pull}, "clone", turn=0)
+    both("checkout_files", {"shards": [*checkout, UNPACK]}, "delete", turn=0)
+    both("pull", {"shards": pull}, "clone", turn=0)
     return steps
 
 
@@ -167,7 +177,7 @@ def prepare(place: Path, side: str, what: str, turn: int) -> Callable[[], None]:
     def act() -> None:
         if what == "change":
             path = place / "images" / f"{turn * 7919 % len(os.listdir(place / 'images')):06d}.png"
-            path.write_bytes(make_png(10_000_000 + turn))
+            path.write_bytes(make_png(20_000_000 + turn))
         if what in ("delete", "clone"):
             shutil.rmtree(tracked, ignore_errors=True)
             shutil.rmtree(place / "out", ignore_errors=True)
@@ -223,18 +233,31 @@ def compare_contents(sides: dict[str, Path], files: int) -> None:
                     raise SystemExit(f"{name} differs")
 
 
-def make_row(step: str, cells: dict[str, Any], files: int) -> dict[str, Any]:
+def children_seconds() -> float:
+    """Processor time of all finished commands so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def make_row(step: str, cells: Cells, files: int) -> dict[str, Any]:
     """One row of the results; the ratio says how many times faster the shards are."""
     claim, target = CLAIMS[step]
-    ours, peer = (statistics.median(cells[step][side]) for side in ("shards", "plain"))
-    pairs = zip(cells[step]["shards"], cells[step]["plain"], strict=True)
-    ratios = sorted(theirs / mine for mine, theirs in pairs)
+    mine = cells[step]["shards"]
+    # The peer's checkout gives files already.
+    theirs = cells["checkout" if step == "checkout_files" else step]["plain"]
+    (ours, ours_cpu), (peer, peer_cpu) = (
+        [statistics.median(column) for column in zip(*side, strict=True)] for side in (mine, theirs)
+    )
+    ratios = sorted(two[0] / one[0] for one, two in zip(mine, theirs, strict=True))
     return {
         "claim": f"{claim}, {files:,} files",
         "ours": ours,
         "peer": peer,
         "peer_name": "dvc 3.67 add of the folder",
         "ratio": peer / ours,
+        "ours_cpu": ours_cpu,
+        "peer_cpu": peer_cpu,
+        "ratio_cpu": peer_cpu / ours_cpu,
         "spread": [ratios[0], ratios[-1]],
         "target": target,
         "higher_is_better": False,

@@ -90,26 +90,32 @@ def kill_at():
 
 
 @pytest.fixture(scope="session")
-def dvc_site(tmp_path_factory):
-    """DVC's own index of links and hashes, away from the user's."""
+def template(tmp_path_factory) -> Path:
+    """Where the first ``tracked`` of a session leaves its project for the others to copy."""
+    # DVC's own index of links and hashes, away from the user's.
     os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.mktemp("dvc-site"))
+    return tmp_path_factory.mktemp("tracked") / "project"
 
 
 @pytest.fixture
-def tracked(ready, workspace, tmp_path, dvc_site):
+def tracked(ready, workspace, template):
     """The workspace under git and DVC: ``data/raw`` and version v1 are tracked and committed.
 
     Its default remote is the folder ``tmp_path / "remote"``, still empty.
     """
-    freeze(workspace=workspace)
     root = workspace.root
-    (root / ".gitignore").write_text(IGNORED)
-    run_tool(root, "git", "init", "-q", "-b", "main")
-    run_tool(root, "dvc", "init", "-q")
-    remote = f"['remote \"store\"']\n    url = {tmp_path / 'remote'}\n"
-    (root / ".dvc" / "config").write_text(f"[core]\n    remote = store\n{remote}")
-    run_tool(root, "dvc", "add", "-q", "data/raw", "data/versions/v1")
-    commit(root, "v1")
+    if not template.exists():
+        freeze(workspace=workspace)
+        (root / ".gitignore").write_text(IGNORED)
+        run_tool(root, "git", "init", "-q", "-b", "main")
+        run_tool(root, "dvc", "init", "-q")
+        remote = "['remote \"store\"']\n    url = ../../remote\n"
+        (root / ".dvc" / "config").write_text(f"[core]\n    remote = store\n{remote}")
+        run_tool(root, "dvc", "add", "-q", "data/raw", "data/versions/v1")
+        commit(root, "v1")
+        shutil.copytree(root, template)
+    shutil.rmtree(root)
+    shutil.copytree(template, root)
     return workspace
 
 

@@ -154,6 +154,7 @@ def pack_command(
     compact: Annotated[
         bool, typer.Option("--compact", help="drop bytes that no name refers to any more")
     ] = False,
+    track: Annotated[bool, typer.Option("--track", help="then as 'dvc add' of the shards")] = False,
 ) -> None:
     """Pack image files into a few tar shards and an index: what is new, and nothing else."""
     from visionloop.data.versions.pack import pack, shard_folder
@@ -179,7 +180,12 @@ def pack_command(
         if number:
             print(f"{number} {words}")
     made = f"{report.files} files in {report.shards} shards"
-    say_done(made, folder, f"dvc add {folder.name}, in {folder.parent}")
+    if not track:
+        say_done(made, folder, f"dvc add {folder.name}, in {folder.parent}; or --track")
+        return
+    from visionloop.data.versions.dvc_track import track_folder
+
+    say_done(f"{made}, tracked by DVC", track_folder(folder), "visionloop data push")
 
 
 @app.command("unpack")

@@ -39,12 +39,29 @@ class Store:
         DVC's file system for that place: a folder, S3, or whatever DVC can reach.
     sizes : dict of object name to bytes
         All objects in it.
+    database : object
+        DVC's own object database of that place.
     """
 
     name: str
     place: str
     filesystem: Any
     sizes: dict[str, int] = field(default_factory=dict)
+    database: Any = None
+
+    def take(self, names: list[str], other: Store) -> None:
+        """Copy objects from another store, each appearing whole; folder lists go last.
+
+        A folder list tells DVC that everything it names is there.
+        """
+        for wanted in (False, True):
+            part = [md5 for md5 in names if md5.endswith(".dir") == wanted]
+            for md5 in part:
+                if md5 in self.sizes:
+                    self.filesystem.rm_file(self.path(md5))
+            if part:
+                places = [other.path(md5) for md5 in part]
+                self.database.add(places, other.filesystem, part, hardlink=False)
 
     def path(self, md5: str) -> str:
         """Where an object is."""
@@ -82,7 +99,10 @@ def open_repository(root: Path) -> Any:
     ------
     DataError
         If DVC does not track this folder.
+    ConfigError
+        If its configuration cannot be read.
     """
+    from dvc.config import ConfigError as DvcConfigError
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
@@ -90,6 +110,8 @@ def open_repository(root: Path) -> Any:
         return Repo(str(root))
     except NotDvcRepoError:
         raise DataError(str(root), "is no DVC project", "visionloop init, or dvc init") from None
+    except DvcConfigError as error:
+        raise ConfigError(str(root / ".dvc" / "config"), mask_secrets(str(error))) from None
 
 
 def open_cache(repository: Any) -> Store:
@@ -149,17 +171,27 @@ def _open(name: str, objects: Any) -> Store:
     """List a store; a name that no object can have is passed over (an upload cut short)."""
     filesystem, place = objects.fs, str(objects.path)
     try:
-        found = filesystem.fs.find(place, detail=True) if filesystem.exists(place) else {}
+        found = _list(filesystem, place)
     except Exception as error:  # of the remote's own library
         words = mask_secrets(f"{type(error).__name__}: {error}")
         next_step = "is it up, and are the credentials in the environment right?"
         raise VisionloopError(f"{name} at {mask_secrets(place)}", words, next_step) from None
     sizes = {}
-    for path, about in found.items():
-        md5 = "".join(str(path).replace("\\", "/").split("/")[-2:])
+    for path, size in found:
+        md5 = "".join(path.split("/")[-2:])
         if _is_object_name(md5):
-            sizes[md5] = int(about.get("size") or 0)
-    return Store(name, place, filesystem, sizes)
+            sizes[md5] = size
+    return Store(name, place, filesystem, sizes, objects)
+
+
+def _list(filesystem: Any, place: str) -> list[tuple[str, int]]:
+    """Paths and sizes of all files below a place; none where it is not there yet."""
+    if filesystem.protocol == "local":
+        return [(one.as_posix(), one.stat().st_size) for one in Path(place).glob("*/*")]
+    if not filesystem.exists(place):
+        return []
+    found = filesystem.fs.find(place, detail=True)
+    return [(str(path), int(about.get("size") or 0)) for path, about in found.items()]
 
 
 def _is_object_name(text: str) -> bool:

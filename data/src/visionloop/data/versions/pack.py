@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from visionloop.core.errors import DataError
 from visionloop.core.failpoints import failpoint
-from visionloop.core.files import sha256_of_bytes, write_bytes
+from visionloop.core.files import sha256_of_bytes
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
 
@@ -116,7 +116,10 @@ def pack(
         report = _add_all(images, folder, lines, remove_missing)
     if compact:
         report = _compacted(folder, report)
-    _Seen.write(folder, report, [_settled(line, started) for line in lines])
+    settled = set(seen.body.split("\n"))
+    _Seen.write(
+        folder, report, [one if one in settled else _settled(one, started) for one in lines]
+    )
     return report
 
 
@@ -300,7 +303,8 @@ class _Seen:
     def write(folder: Path, report: PackReport, lines: list[str]) -> None:
         counts = (report.files, report.missing, report.shards, report.dead)
         head = " ".join([_signature(folder), *map(str, counts)])
-        write_bytes(_state(folder), "\n".join([head, *lines]).encode())
+        # Not synced: whoever finds it torn looks at every file again, and nothing is lost.
+        _put(_state(folder), "\n".join([head, *lines]).encode())
 
 
 def _scan(folder: Path, below: str = "") -> Iterator[str]:

@@ -73,7 +73,7 @@ def push(*, workspace: Workspace, remote: str | None = None, history: bool = Fal
     cache, there = open_cache(repository), open_remote(repository, remote)
     outputs = [*tracked_now(workspace.root), *(tracked_before(workspace.root) if history else ())]
     wanted = name_objects(outputs, [cache, there])
-    new = wanted.keys() - there.sizes.keys()
+    new = {md5 for md5 in wanted if _is_absent(md5, cache, there)}
     damaged = [f"{cache.path(md5)} ({wanted[md5][0]})" for md5 in cache.damaged(new)]
     if damaged:
         raise DataError(
@@ -85,6 +85,10 @@ def push(*, workspace: Workspace, remote: str | None = None, history: bool = Fal
     _run("push", repository.push, remote=remote, all_commits=history)
     failpoint("push.after_transfer")
     after = open_remote(repository, remote)
+    # DVC notes what it pushed once, and does not look whether it is still there.
+    if forgotten := [md5 for md5 in cache.sizes if md5 in wanted and _is_absent(md5, cache, after)]:
+        after.take(forgotten, cache)
+        after = open_remote(repository, remote)
     _refuse_incomplete(wanted, cache, after)
     place = mask_secrets(after.filesystem.unstrip_protocol(after.place))
     return PushReport(after.name, place, len(wanted), len(new & after.sizes.keys()))
@@ -119,12 +123,16 @@ def _run(verb: str, call: Callable[..., Any], **options: Any) -> None:
         raise VisionloopError(f"dvc {verb}", words, "the same command goes on from here") from None
 
 
+def _is_absent(md5: str, cache: Store, there: Store) -> bool:
+    """Whether an object is not there, or not with the size that it has here."""
+    return md5 not in there.sizes or cache.sizes.get(md5, there.sizes[md5]) != there.sizes[md5]
+
+
 def _refuse_incomplete(wanted: dict[str, list[str]], cache: Store, after: Store) -> None:
     problems = [
         f"{files[0]} did not arrive ({md5})"
         for md5, files in wanted.items()
-        if after.sizes.get(md5) != cache.sizes.get(md5, after.sizes.get(md5))
-        or md5 not in after.sizes
+        if _is_absent(md5, cache, after)
     ]
     if problems:
         next_step = "is it in the cache (dvc status)? then push again"

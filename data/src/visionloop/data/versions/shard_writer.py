@@ -67,15 +67,14 @@ class ShardWriter:
         self.written = 0
         self._shard_bytes = shard_bytes
         self._numbers = shard_numbers(self.folder)
-        self.cut = self._cut_unknown()
+        last = members_of(self.folder, self._numbers[-1]) if self._numbers else []
+        self.cut = self._cut_unknown(end_of(last))
         self._file: BufferedRandom | None = None
         self._rows: list[Member] = []
         self._number = self._numbers[-1] + 1 if self._numbers else 0
         self._end = 0
-        if self._numbers and not fresh:
-            rows = members_of(self.folder, self._numbers[-1])
-            if end_of(rows) < min(open_bytes, shard_bytes):
-                self._number, self._rows, self._end = self._numbers[-1], rows, end_of(rows)
+        if self._numbers and not fresh and end_of(last) < min(open_bytes, shard_bytes):
+            self._number, self._rows, self._end = self._numbers[-1], last, end_of(last)
         self._saved = len(self._rows)
 
     def __enter__(self) -> ShardWriter:
@@ -135,9 +134,9 @@ class ShardWriter:
             self._file.seek(self._end)
         return self._file
 
-    def _cut_unknown(self) -> int:
+    def _cut_unknown(self, end: int) -> int:
         """Remove what a killed writer left: temporary files, shards that no index knows, what
-        follows the last known file of the last shard."""
+        follows the ``end`` of the last shard."""
         for path in [*self.folder.glob(".*.tmp"), *self.folder.glob("index/.*.tmp")]:
             path.unlink()  # a version control would take it in
         cut = 0
@@ -147,7 +146,6 @@ class ShardWriter:
                 cut += path.stat().st_size
                 path.unlink()
             elif number == self._numbers[-1]:
-                end = end_of(members_of(self.folder, number))
                 surplus = path.stat().st_size - end - len(END_OF_TAR)
                 if surplus and surplus >= -len(END_OF_TAR):  # fewer bytes: content is lost
                     cut += abs(surplus)

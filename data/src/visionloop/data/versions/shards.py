@@ -22,7 +22,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionloop.core.errors import DataError
 from visionloop.core.files import write_bytes
@@ -169,10 +169,11 @@ def latest(rows: Iterable[Member]) -> dict[str, Member]:
 
 
 def find_members(folder: Path, names: set[str]) -> dict[str, Member]:
-    """As :func:`load_index`, for a few names: most rows are never made."""
+    """As :func:`load_index`, for a few names: the rows of all others are never made."""
     rows: list[Member] = []
     for number in shard_numbers(folder) if names else ():
-        rows += [Member._make(row) for row in _rows(folder, number) if row[0] in names]
+        if not names.isdisjoint(_columns(folder, number, ["name"])[0]):
+            rows += [row for row in members_of(folder, number) if row.name in names]
     return latest(rows)
 
 
@@ -189,10 +190,11 @@ def members_of(folder: Path, number: int) -> list[Member]:
     DataError
         If the part is not a readable Parquet file of these columns.
     """
-    return list(map(Member._make, _rows(folder, number)))
+    columns = _columns(folder, number, list(Member._fields))
+    return list(map(Member._make, zip(*columns, strict=True)))
 
 
-def _rows(folder: Path, number: int) -> Iterator[tuple[str, str, str, int, int]]:
+def _columns(folder: Path, number: int, names: list[str]) -> list[list[Any]]:
     import pyarrow
     import pyarrow.parquet
 
@@ -200,11 +202,10 @@ def _rows(folder: Path, number: int) -> Iterator[tuple[str, str, str, int, int]]
     try:
         with path.open("rb") as file:
             # Not read_table: that imports pandas and a second's worth of file systems.
-            table = pyarrow.parquet.ParquetFile(file).read(columns=list(Member._fields))
-        columns = [table.column(name).to_pylist() for name in Member._fields]
+            table = pyarrow.parquet.ParquetFile(file).read(columns=names)
+        return [table.column(name).to_pylist() for name in names]
     except (pyarrow.ArrowInvalid, OSError, KeyError) as error:
         raise DataError(str(path), f"is not a part of an index: {error}", RESTORE) from None
-    return zip(*columns, strict=True)
 
 
 def save_index_part(folder: Path, number: int, rows: list[Member]) -> Path:

@@ -12,8 +12,8 @@ import pytest
 
 from visionloop.core.privacy import set_quiet_environment
 
-set_quiet_environment()
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores
+set_quiet_environment()
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's, which sees Debian's GStreamer."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +153,17 @@ def test_a_detector_without_val_samples_is_refused(boards):
     )
     with pytest.raises(DataError, match="val has none"):
         train(workspace=boards)
+
+
+def test_processes_started_after_yolo_train_on_every_core() -> None:
+    """Ultralytics would otherwise leave OMP_NUM_THREADS=1 to all that is started later."""
+    code = (
+        "import os; from visionloop.core.privacy import set_quiet_environment as quiet; quiet();"
+        "import visionloop.training.families.yolo;"
+        "print(os.environ['OMP_NUM_THREADS'] == str(len(os.sched_getaffinity(0))))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "True", done.stderr

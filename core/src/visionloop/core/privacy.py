@@ -38,6 +38,9 @@ def set_quiet_environment() -> None:
     """Set the switches that the caller has not set."""
     for name, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Where it is unset, importing Ultralytics sets it to 1, and every process that is started
+    # later then trains on one core.
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
 
 def mask_secrets(text: str) -> str:

@@ -75,7 +75,7 @@ def _show(report: CamerasReport) -> None:
     table = Table(title="collected")
     for name in ("camera", "kept", "today", "too similar", "over quota", "missed", "faults"):
         table.add_column(name, justify="left" if name == "camera" else "right")
-    table.add_column("last fault")
+    table.add_column("last fault", overflow="fold")
     for row in report.cameras:
         today = f"{row.kept_today}" + (f"/{row.quota}" if row.quota is not None else "")
         table.add_row(
@@ -86,6 +86,6 @@ def _show(report: CamerasReport) -> None:
             str(row.over_quota),
             str(row.missed + row.no_space + row.misfit),
             str(row.faults),
-            row.fault,
+            row.fault.removeprefix(f"camera '{row.camera}': "),
         )
     Console().print(table)

@@ -177,7 +177,7 @@ def prepare(place: Path, side: str, what: str, turn: int) -> Callable[[], None]:
     def act() -> None:
         if what == "change":
             path = place / "images" / f"{turn * 7919 % len(os.listdir(place / 'images')):06d}.png"
-            path.write_bytes(make_png(20_000_000 + turn))
+            path.write_bytes(make_png(30_000_000 + turn))
         if what in ("delete", "clone"):
             shutil.rmtree(tracked, ignore_errors=True)
             shutil.rmtree(place / "out", ignore_errors=True)

@@ -49,7 +49,7 @@ def test_back_and_forth(two, workspace):
 
 
 def test_work_goes_on_and_later_samples_come_back(two, workspace, make):
-    first, second = two
+    first, _ = two
     checkout("v1", workspace=workspace)
     split(workspace=workspace)
     make.set_params(workspace, version="v3")

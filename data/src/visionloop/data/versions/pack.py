@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,7 @@ def pack(
     if not images.is_dir():
         raise DataError(str(images), "there is no such folder to pack", "visionloop data import")
     started = time.time_ns()
-    lines = list(_scan(images))
+    lines = _scan(images)
     seen = _Seen.read(folder)
     if seen.is_current and seen.body == "\n".join(lines) and not (remove_missing or compact):
         return seen.report
@@ -116,7 +117,7 @@ def pack(
         report = _add_all(images, folder, lines, remove_missing)
     if compact:
         report = _compacted(folder, report)
-    settled = set(seen.body.split("\n"))
+    settled = seen.lines()
     _Seen.write(
         folder, report, [one if one in settled else _settled(one, started) for one in lines]
     )
@@ -171,7 +172,7 @@ def _add_since(images: Path, folder: Path, lines: list[str], seen: _Seen) -> Pac
     """Add what differs from what was seen; the index is read for these names alone."""
     from visionloop.data.versions.shards import find_members
 
-    before = set(seen.body.split("\n")) if seen.body else set()
+    before = seen.lines()
     fresh = {_name(line) for line in lines if line not in before}
     gone = {_name(line) for line in before.difference(lines)} - fresh
     known = find_members(folder, fresh)
@@ -299,6 +300,11 @@ class _Seen:
         report = PackReport(files, missing=missing, shards=shards, dead=dead)
         return cls(signature == _signature(folder), report, body)
 
+    @cache  # noqa: B019 - one of these lives as long as one packing
+    def lines(self) -> frozenset[str]:
+        """The body, line by line."""
+        return frozenset(self.body.split("\n")) if self.body else frozenset()
+
     @staticmethod
     def write(folder: Path, report: PackReport, lines: list[str]) -> None:
         counts = (report.files, report.missing, report.shards, report.dead)
@@ -307,20 +313,27 @@ class _Seen:
         _put(_state(folder), "\n".join([head, *lines]).encode())
 
 
-def _scan(folder: Path, below: str = "") -> Iterator[str]:
+def _scan(folder: Path, below: str = "") -> list[str]:
     """A line for each file: its name, a tab, size, time and inode."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _scan(Path(entry.path), f"{below}{entry.name}/")
-                continue
-            if not entry.is_file() or not entry.name.isprintable():
-                problem = f"{below}{entry.name!r} is no plain file, or its name is not plain text"
-                raise DataError(str(folder), problem, "rename or remove it; nothing was packed")
-            seen = entry.stat()
-            yield f"{below}{entry.name}\t{seen.st_size} {seen.st_mtime_ns} {seen.st_ino}"
+    lines: list[str] = []
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # looked up once, not for each file
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    lines += _scan(Path(entry.path), f"{below}{name}/")
+                    continue
+                if not entry.is_file() or not name.isprintable():
+                    problem = f"{below}{name!r} is no plain file, or its name is not plain text"
+                    raise DataError(str(folder), problem, "rename or remove it; nothing was packed")
+                seen = os.stat(name, dir_fd=here)
+                lines.append(f"{below}{name}\t{seen.st_size} {seen.st_mtime_ns} {seen.st_ino}")
+    finally:
+        os.close(here)
+    return lines
 
 
 def _name(line: str) -> str:

@@ -37,7 +37,7 @@ from visionloop.data.collection.lens import judge_lens
 from visionloop.data.collection.params import CollectionParams, LensParams
 from visionloop.data.raw import RawStore
 from visionloop.data.splits.near_duplicates import hash_image
-from visionloop.data.synthesis.conditions import apply_condition
+from visionloop.data.synthesis.conditions.table import apply_condition
 from visionloop.serving.images import IMAGE_SUFFIXES, decode_image
 from visionloop.serving.predictor import Predictor
 

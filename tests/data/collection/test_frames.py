@@ -15,7 +15,7 @@ from visionloop.data.collection.exposure import read_exposure
 from visionloop.data.collection.lens import judge_lens
 from visionloop.data.collection.params import LensParams
 from visionloop.data.splits.near_duplicates import hash_image
-from visionloop.data.synthesis.conditions import apply_condition
+from visionloop.data.synthesis.conditions.table import apply_condition
 
 
 def look(image, embedding=None) -> Look:

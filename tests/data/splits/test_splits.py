@@ -9,9 +9,11 @@ import pytest
 from visionloop.core.errors import DataError
 from visionloop.core.files import sha256_of_bytes
 from visionloop.core.tables import read_table
-from visionloop.data.params import SplitParams
+from visionloop.data.splits.assign import assign_splits
+from visionloop.data.splits.groups import find_groups
 from visionloop.data.splits.near_duplicates import cluster, find_near_duplicates, hash_image
-from visionloop.data.splits.split import SPLITS, assign_splits, find_groups, split
+from visionloop.data.splits.params import SplitParams
+from visionloop.data.splits.split import SPLITS, split
 
 
 def slightly_darker(image: np.ndarray) -> np.ndarray:

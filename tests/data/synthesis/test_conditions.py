@@ -8,10 +8,10 @@ import pytest
 
 from visionloop.core.errors import ConfigError
 from visionloop.core.image_statistics import measure_image
-from visionloop.data.synthesis.conditions import (
+from visionloop.data.synthesis.conditions.light import LIGHT_LEFT
+from visionloop.data.synthesis.conditions.table import (
     CAUSES,
     CONDITIONS,
-    LIGHT_LEFT,
     apply_condition,
     apply_condition_to_sample,
     changes_boxes,

@@ -15,12 +15,10 @@ from visionloop.data.splits.params import SplitParams
 from visionloop.data.synthesis.params import SynthesiseParams
 
 __all__ = [
-    "CheckParams",
     "DataParams",
     "EmbedParams",
     "ImportParams",
     "LabelIssueParams",
-    "SplitParams",
     "load_params",
 ]
 

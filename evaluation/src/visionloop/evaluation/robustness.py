@@ -192,7 +192,7 @@ def _subset(inputs: EvaluationInputs) -> pandas.DataFrame:
 def _conditions(inputs: EvaluationInputs) -> list[tuple[str, int]]:
     """Every condition at every severity; an unknown name is refused before the first image."""
     from visionloop.core.plugins import resolve
-    from visionloop.data.synthesis.conditions import CONDITIONS
+    from visionloop.data.synthesis.conditions.table import CONDITIONS
 
     wanted = inputs.params.robustness
     severities = sorted({*wanted.severities, inputs.targets.worst_case.severity})
@@ -206,7 +206,7 @@ def _cache_name(
     inputs: EvaluationInputs, samples: pandas.DataFrame, condition: str, severity: int
 ) -> str:
     """Everything that the answers depend on, as a folder name a person can read."""
-    from visionloop.data.synthesis.conditions import ENGINE, changes_boxes
+    from visionloop.data.synthesis.conditions.table import ENGINE, changes_boxes
 
     key = [
         ENGINE,
@@ -227,7 +227,7 @@ def _answered(
     condition: str,
     severity: int,
 ) -> AnsweredSamples:
-    from visionloop.data.synthesis.conditions import changes_boxes
+    from visionloop.data.synthesis.conditions.table import changes_boxes
 
     truths = {str(one): truth_of(inputs.version, str(one)) for one in samples["sample_id"]}
     classes, task = list(inputs.version.classes), inputs.version.vision_task
@@ -261,7 +261,7 @@ def _predict(
     truths: dict[str, Truth],
 ) -> list[Prediction]:
     """Answers under a condition; ``truths`` become what is still to be seen, where it is now."""
-    from visionloop.data.synthesis.conditions import apply_condition_to_sample
+    from visionloop.data.synthesis.conditions.table import apply_condition_to_sample
 
     seed = inputs.project.seed
     clean = dict(truths)

@@ -18,8 +18,12 @@ from visionloop.core.workspace import Workspace
 __all__ = ["code_fingerprint", "keep", "pack_config", "stage_workspace"]
 
 
+SIGNED = ("data/contract.yaml", "data/exclusions.json")
+"""Further files of a project that steer verbs; they are small and may be missing."""
+
+
 def pack_config(workspace: Workspace) -> str:
-    """Parameters, targets and the fingerprint of our code as one pipeline argument.
+    """Parameters, targets, contract and our code's fingerprint as one pipeline argument.
 
     Kubeflow's cache key is made of arguments and input paths, not of the code in the
     image: with the code's fingerprint among the arguments, changed code runs again.
@@ -28,6 +32,11 @@ def pack_config(workspace: Workspace) -> str:
         {
             "params": workspace.params.read_text(),
             "targets": workspace.targets.read_text(),
+            "signed": {
+                name: (workspace.root / name).read_text()
+                for name in SIGNED
+                if (workspace.root / name).is_file()
+            },
             "code": code_fingerprint(),
         }
     ).decode()
@@ -69,6 +78,8 @@ def stage_workspace(config: str, files: dict[str, str]) -> Iterator[Workspace]:
         try:
             write_text(workspace.params, content["params"])
             write_text(workspace.targets, content["targets"])
+            for name, text in content["signed"].items():
+                write_text(workspace.root / name, text)
             for place, source in files.items():
                 _lay_out(Path(source), workspace.root / place)
             yield workspace

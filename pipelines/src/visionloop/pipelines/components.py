@@ -22,6 +22,7 @@ __all__ = [
     "judge_package",
     "request_annotations",
     "summarise_windows",
+    "synthesise_samples",
     "train_model",
 ]
 
@@ -71,6 +72,23 @@ def freeze_version(
         frozen = freeze(workspace=workspace)
         keep(workspace.version(frozen.name), version.path)
     return frozen.fingerprint
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def synthesise_samples(
+    config: str, raw: Input[Dataset], annotations: Input[Artifact], made: Output[Dataset]
+) -> int:
+    """The samples with the made ones of ``data.synthesise`` beside them; returns how many."""
+    import shutil
+
+    from visionloop.data.synthesis.synthesise import synthesise
+    from visionloop.pipelines.component_files import keep, stage_workspace
+
+    with stage_workspace(config, {"data/annotations/studio.json": annotations.path}) as workspace:
+        shutil.copytree(raw.path, workspace.raw)  # the verb adds to it
+        report = synthesise(workspace=workspace)
+        keep(workspace.raw, made.path)
+    return sum(report.recipes.values())
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from visionloop.core.config import load_project
 from visionloop.core.errors import ConfigError, VisionloopError
-from visionloop.core.files import write_text
+from visionloop.core.files import write_json, write_text
 from visionloop.core.targets import load_targets
 from visionloop.core.workspace import Workspace
 from visionloop.data.formats import coco
@@ -35,6 +35,12 @@ IGNORED = """\
 /studio
 /variants
 *.tmp
+"""
+
+CONTRACT = """\
+# The data contract that this plant signs. A key of data.check in params.yaml that stands here,
+# too, counts as it stands here; for example {min_per_class: 50, class_by: [site]}.
+{}
 """
 
 
@@ -78,6 +84,8 @@ def _write_project(workspace: Workspace, recipe: str) -> None:
     for name in ("dvc.yaml", "monitoring/dvc.yaml", "MLproject", "python_env.yaml"):
         write_text(workspace.root / name, (files / name).read_text())
     write_text(workspace.root / ".gitignore", IGNORED)
+    write_text(workspace.root / "data" / "contract.yaml", CONTRACT)
+    write_json(workspace.root / "data" / "exclusions.json", {"excluded": {}})
     # Last, because its presence says that the project is complete.
     write_text(workspace.params, render_params(chosen))
 

@@ -1,4 +1,4 @@
-"""The two Kubeflow pipelines, and how to compile them and run them on this machine."""
+"""The three Kubeflow pipelines, and how to compile them and run them on this machine."""
 
 import os
 from collections.abc import Iterator
@@ -95,7 +95,24 @@ def monitor(config: str, raw_uri: str, edge_uri: str, backbone_uri: str) -> str:
     return found.outputs["Output"]
 
 
-PIPELINES: dict[str, Any] = {"train_and_export": train_and_export, "monitor": monitor}
+@dsl.pipeline(
+    name="synthesise", description="Samples with made ones beside them, for train_and_export."
+)
+def synthesise(config: str, raw_uri: str, annotations_uri: str, raw_sha256: str) -> int:
+    """split → synthesise; its output takes the place of the samples."""
+    raw = dsl.importer(
+        artifact_uri=raw_uri, artifact_class=dsl.Dataset, metadata={"sha256": raw_sha256}
+    ).output
+    annotations = dsl.importer(artifact_uri=annotations_uri, artifact_class=dsl.Artifact).output
+    made = components.synthesise_samples(config=config, raw=raw, annotations=annotations)
+    return made.outputs["Output"]
+
+
+PIPELINES: dict[str, Any] = {
+    "train_and_export": train_and_export,
+    "synthesise": synthesise,
+    "monitor": monitor,
+}
 
 
 def compile_pipelines(folder: Path) -> list[Path]:
@@ -181,11 +198,14 @@ def _arguments(name: str, workspace: Workspace) -> dict[str, str]:
             "edge_uri": str(workspace.edge),
             "backbone_uri": str(workspace.backbone),
         }
-    return {
+    collected = {
         "config": config,
-        "version_name": load_block(workspace.params, "data", DataParams).version,
         "raw_uri": raw,
         "annotations_uri": str(workspace.studio_annotations),
         # Part of the cache key: the path alone would not show that samples were added.
         "raw_sha256": sha256_of_folder(workspace.raw),
     }
+    if name == "synthesise":
+        return collected
+    version = load_block(workspace.params, "data", DataParams).version
+    return {**collected, "version_name": version}

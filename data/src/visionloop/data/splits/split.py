@@ -19,12 +19,12 @@ from visionloop.data.formats import coco
 from visionloop.data.params import load_params
 from visionloop.data.raw import read_samples
 from visionloop.data.splits.assign import assign_splits
-from visionloop.data.splits.groups import find_groups, find_ties, name_groups, read_traits
+from visionloop.data.splits.groups import find_ties, name_groups, read_traits
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["SPLITS", "SplitReport", "assign_splits", "find_groups", "read_splits", "split"]
+__all__ = ["SPLITS", "SplitReport", "read_splits", "split"]
 
 SPLITS = Table(
     "splits",

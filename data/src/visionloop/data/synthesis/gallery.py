@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from visionloop.core.files import write_json, write_text
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
-from visionloop.data.synthesis.conditions import (
+from visionloop.data.synthesis.conditions.table import (
     CAUSES,
     apply_condition_to_sample,
     changes_boxes,

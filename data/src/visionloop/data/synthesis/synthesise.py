@@ -28,6 +28,7 @@ from visionloop.data.datasets.imports import take_in
 from visionloop.data.datasets.table import RawSample
 from visionloop.data.params import load_params
 from visionloop.data.raw import RawStore
+from visionloop.data.splits.split import read_splits, split
 from visionloop.data.synthesis.mark import SYNTHETIC_SOURCE, is_synthetic
 from visionloop.data.synthesis.params import RecipeParams, SynthesiseParams
 from visionloop.data.synthesis.recipes import MadeSample, make_sample
@@ -86,13 +87,15 @@ def synthesise(*, workspace: Workspace) -> SynthesiseReport:
     ConfigError
         If a recipe names a class that the project lacks.
     DataError
-        If there is no split yet, or a recipe has no fitting source.
+        If a recipe has no fitting source.
     """
     from visionloop.data.synthesis.synthesise_page import write_page
 
     project, data = load_params(workspace)
     params = data.synthesise
     _refuse_unknown_classes(params, project)
+    if params.recipes and not read_splits(workspace):
+        split(workspace=workspace)
     store = RawStore.load(workspace)
     pool = read_sources(workspace) if params.recipes else None
     wanted = list(_list_wanted(params, pool)) if pool is not None else []

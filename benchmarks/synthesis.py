@@ -9,7 +9,7 @@ class within the 50.
 Every training leaves a result file beside the results, so the script resumes where it stopped.
 It needs VISIONLOOP_MIRROR (deeppcb.zip), VISIONLOOP_WEIGHTS (yolov8n-coco.pt) and the extra yolo.
 
-    python benchmarks/synthesis.py [--seeds 3] [--threads 2] [--part general|rare]
+    python benchmarks/synthesis.py [--seeds 0 1 2] [--threads 2] [--part general|rare]
 """
 
 from __future__ import annotations
@@ -33,17 +33,40 @@ from visionloop.core.files import canonical_json, read_json, sha256_of_bytes, wr
 from visionloop.core.progress import say_done, say_step, track
 from visionloop.core.workspace import Workspace
 from visionloop.data.datasets.deeppcb import CLASSES, ZippedBoards
-from visionloop.data.synthesis.params import PasteParams, TemplateDefectParams
+from visionloop.data.synthesis.params import PasteParams, RecipeParams, TemplateDefectParams
 from visionloop.data.synthesis.recipes import MadeSample, make_sample
 from visionloop.data.synthesis.sources import Source, SourcePool
 from visionloop.serving.images import decode_image
 
 RESULTS = Path(__file__).parent / "results"
 REAL_IMAGES, RARE_EXAMPLES, RARE_CLASS = 50, 5, "short"
-TEMPLATE_SAMPLES, PASTED_SAMPLES = 450, 150
 BUDGET = Budget(epochs=12, pictures_per_epoch=100, batch=4, image_size=320, learning_rate=0.001)
-REAL_SHARE = (0.1,) * 6 + (0.5,) * 3 + (1.0,) * 3
-"""Of every epoch with made samples: they come first, the real ones last."""
+SHARES = ((0.15, 0.40, 0.30, 0.15),) * 8 + ((0.40, 0.60, 0.0, 0.0),) * 4
+"""Of every epoch with made samples: real ones, then those of each recipe."""
+RECIPES: tuple[tuple[str, RecipeParams], ...] = (
+    # more defects on the 50 themselves, whose own boxes stay
+    (
+        "template_defects",
+        TemplateDefectParams(name="onreal", count=400, per_image=[6, 14], templates="samples"),
+    ),
+    # many defects on clean boards: an image pass teaches more
+    ("template_defects", TemplateDefectParams(name="clean", count=250, per_image=[8, 18])),
+    # real defects of the 50 on clean boards, where the surroundings match
+    (
+        "paste",
+        PasteParams(
+            name="pasted",
+            count=120,
+            per_image=[8, 16],
+            onto="templates",
+            outline="template",
+            blend="alpha",
+            where="matching",
+            scale=[1.0, 1.0],
+        ),
+    ),
+)
+ARMS = ("real", "with made ones")
 TARGETS = {"general": 0.10, "rare": 2.0}
 
 
@@ -66,7 +89,8 @@ class BoardPool(SourcePool):
 def main() -> None:
     """Train what is missing, print the table, write ``results/synthesis.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--no-training", action="store_true", help="report what is there")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--part", choices=("general", "rare"), help="only this part")
     options = parser.parse_args()
@@ -75,11 +99,15 @@ def main() -> None:
     parts = [options.part] if options.part else ["general", "rare"]
     runs: dict[str, list[dict[str, Any]]] = {}
     for part in parts:
-        for seed in range(options.seeds):
-            for arm in ("real", "with made ones"):
+        for seed in options.seeds:
+            paths = [result_path(folder, part, arm, seed) for arm in ARMS]
+            if options.no_training and not all(path.is_file() for path in paths):
+                say_step(f"{part}, seed {seed}: not trained yet")
+                continue
+            for arm in ARMS:
                 result = run_once(boards, folder, part, arm, seed, options.threads)
                 runs.setdefault(f"{part} {arm}", []).append(result)
-    rows = [row for part in parts for row in make_rows(part, runs)]
+    rows = [row for part in parts if f"{part} real" in runs for row in make_rows(part, runs)]
     report = {
         "name": "synthesis",
         "date": datetime.date.today().isoformat(),
@@ -95,9 +123,7 @@ def run_once(
     boards: ZippedBoards, folder: Path, part: str, arm: str, seed: int, threads: int
 ) -> dict[str, Any]:
     """One training and its measurement, or what an earlier run left of it."""
-    fixed = [vars(BUDGET), REAL_SHARE, TEMPLATE_SAMPLES, PASTED_SAMPLES, RARE_CLASS, _recipes()]
-    key = sha256_of_bytes(canonical_json(fixed))[:10]
-    path = folder / f"{part}-{arm.replace(' ', '_')}-{seed}-{key}.json"
+    path = result_path(folder, part, arm, seed)
     if path.is_file():
         return dict(read_json(path))
     say_step(f"{part}, {arm}, seed {seed}: {BUDGET.epochs * BUDGET.pictures_per_epoch} passes")
@@ -108,16 +134,16 @@ def run_once(
     names = choose_real(boards, part, seed)
     work = folder / f"work-{part}-{seed}"
     real = write_pictures(work / "real", {name: _real(boards, name) for name in names})
-    pools, shares = [real], [[1.0]]
+    pools: list[list[str]] = [real]
     if arm != "real":
-        made = write_pictures(work / f"made-{key}", make_pictures(boards, names, seed))
-        pools, shares = [real, made], [[share, 1 - share] for share in REAL_SHARE]
+        for recipe, pictures in make_pictures(boards, names, seed).items():
+            pools.append(write_pictures(work / recipe, pictures))
     checkpoint = train_detector(
-        work / "run",
+        work / f"run-{ARMS.index(arm)}",
         weights=Path(os.environ["VISIONLOOP_WEIGHTS"]) / "yolov8n-coco.pt",
         classes=CLASSES,
         pools=pools,
-        shares=shares,
+        shares=[(1.0,)] if arm == "real" else SHARES,
         budget=BUDGET,
         seed=seed,
         threads=threads,
@@ -127,6 +153,15 @@ def run_once(
     )
     write_json(path, {"part": part, "arm": arm, "seed": seed, "real": names, **measured})
     return dict(read_json(path))
+
+
+def result_path(folder: Path, part: str, arm: str, seed: int) -> Path:
+    """Where the result of a training is; its name covers all that decides it."""
+    fixed: list[Any] = [vars(BUDGET), RARE_CLASS if part == "rare" else ""]
+    if arm != "real":
+        fixed += [SHARES, [[kind, one.model_dump()] for kind, one in RECIPES]]
+    key = sha256_of_bytes(canonical_json(fixed))[:10]
+    return folder / f"{part}-{arm.replace(' ', '_')}-{seed}-{key}.json"
 
 
 def list_tests(boards: ZippedBoards) -> list[str]:
@@ -151,40 +186,19 @@ def choose_real(boards: ZippedBoards, part: str, seed: int) -> list[str]:
     return sorted(few + none[: REAL_IMAGES - len(few)])
 
 
-def _recipes() -> list[dict[str, Any]]:
-    return [one.model_dump() for one in (template_recipe(), paste_recipe())]
-
-
-def template_recipe() -> TemplateDefectParams:
-    """Many defects on one board: an image pass teaches more."""
-    return TemplateDefectParams(name="templates", count=TEMPLATE_SAMPLES, per_image=[8, 20])
-
-
-def paste_recipe() -> PasteParams:
-    """Real defects of the 50 on clean boards, where the surroundings match."""
-    return PasteParams(
-        name="pasted",
-        count=PASTED_SAMPLES,
-        per_image=[8, 16],
-        onto="templates",
-        outline="template",
-        blend="alpha",
-        where="matching",
-        scale=[1.0, 1.0],
-    )
-
-
-def make_pictures(boards: ZippedBoards, names: list[str], seed: int) -> dict[str, Picture]:
-    """The made samples of one training."""
+def make_pictures(
+    boards: ZippedBoards, names: list[str], seed: int
+) -> dict[str, dict[str, Picture]]:
+    """The made samples of one training, by recipe."""
     train = sorted(name for name, test in boards.names().items() if not test)
     pool = BoardPool(boards, train, set(names))
-    made: dict[str, Picture] = {}
-    for kind, params in (("template_defects", template_recipe()), ("paste", paste_recipe())):
-        for number in track(range(params.count), f"making samples: {params.name}"):
-            generator = np.random.default_rng([seed, number, len(kind)])
+    made: dict[str, dict[str, Picture]] = {params.name: {} for _, params in RECIPES}
+    for number, (kind, params) in enumerate(RECIPES):
+        for one in track(range(params.count), f"making samples: {params.name}"):
+            generator = np.random.default_rng([seed, number, one])
             sample = make_sample(kind, params, pool, generator)
             if sample is not None:
-                made[f"{params.name}{number:04d}"] = _picture(sample)
+                made[params.name][f"{params.name}{one:04d}"] = _picture(sample)
     return made
 
 

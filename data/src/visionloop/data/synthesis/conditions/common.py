@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.data.synthesis.conditions.changed import Generator, Image
+from visionloop.data.synthesis.conditions.pixels import add_noise, filter_picture
 
 __all__ = [
     "add_gaussian_noise",
@@ -50,10 +51,7 @@ QUANTILES = 4096
 
 def add_gaussian_noise(image: Image, severity: int, generator: Generator) -> Image:
     """Additive noise of one strength everywhere."""
-    noise = generator.standard_normal(image.shape, dtype=np.float32)
-    noise *= np.float32(255 * GAUSSIAN[severity - 1])
-    noise += image
-    return noise.clip(0, 255, out=noise).astype(np.uint8)
+    return add_noise(image, 255 * GAUSSIAN[severity - 1], generator)
 
 
 def add_shot_noise(image: Image, severity: int, generator: Generator) -> Image:
@@ -79,19 +77,14 @@ def add_impulse_noise(image: Image, severity: int, generator: Generator) -> Imag
     """Values that are black or white by chance, each channel on its own."""
     share = IMPULSE[severity - 1]
     draw = generator.integers(0, 65536, image.shape, dtype=np.uint16)
-    done = image.copy()
-    done[draw < round(share / 2 * 65536)] = 0
-    done[draw >= 65536 - round(share / 2 * 65536)] = 255
-    return done
+    dark = (draw >= round(share / 2 * 65536)).view(np.uint8) * np.uint8(255)
+    bright = (draw >= 65536 - round(share / 2 * 65536)).view(np.uint8) * np.uint8(255)
+    return np.asarray((image & dark) | bright, np.uint8)
 
 
 def add_speckle_noise(image: Image, severity: int, generator: Generator) -> Image:
     """Noise in proportion to the light."""
-    noise = generator.standard_normal(image.shape, dtype=np.float32)
-    noise *= np.float32(SPECKLE[severity - 1])
-    noise += 1
-    noise *= image
-    return noise.clip(0, 255, out=noise).astype(np.uint8)
+    return add_noise(image, SPECKLE[severity - 1] * np.arange(256.0), generator)
 
 
 def blur_by_gaussian(image: Image, severity: int, generator: Generator) -> Image:
@@ -105,10 +98,10 @@ def blur_by_disk(image: Image, severity: int, generator: Generator) -> Image:
     radius, soft = DISK[severity - 1]
     reach = np.arange(-max(8, radius), max(8, radius) + 1)
     x, y = np.meshgrid(reach, reach)
-    disc = (x**2 + y**2 <= radius**2).astype(np.float32)
+    disc = (x**2 + y**2 <= radius**2).astype(np.float64)
     size = 3 if radius <= 8 else 5
     kernel = cv2.GaussianBlur(disc / disc.sum(), (size, size), soft)
-    return cast(Image, cv2.filter2D(image, -1, kernel))
+    return filter_picture(image, np.asarray(kernel, np.float64))
 
 
 def blur_along_line(image: Image, severity: int, generator: Generator) -> Image:
@@ -117,12 +110,12 @@ def blur_along_line(image: Image, severity: int, generator: Generator) -> Image:
     angle = np.deg2rad(generator.uniform(-45, 45))
     weights = np.exp(-(np.arange(2 * length + 1.0) ** 2) / (2 * sigma**2))
     middle = 2 * length + 1
-    kernel = np.zeros((2 * middle + 1, 2 * middle + 1), np.float32)
+    kernel = np.zeros((2 * middle + 1, 2 * middle + 1))
     for number, weight in enumerate(weights / weights.sum()):
         x = middle + round(number * np.cos(angle))
         y = middle + round(number * np.sin(angle))
         kernel[y, x] += weight
-    return cast(Image, cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE))
+    return filter_picture(image, kernel, border=cv2.BORDER_REPLICATE)
 
 
 def blur_by_zoom(image: Image, severity: int, generator: Generator) -> Image:
@@ -170,7 +163,7 @@ def lower_contrast(image: Image, severity: int, generator: Generator) -> Image:
     if image.ndim == 2:
         mean = float(image.mean())
         return cast(Image, cv2.LUT(image, ((value - mean) * share + mean).astype(np.uint8)))
-    mean_of = image.reshape(-1, 3).mean(axis=0)
+    mean_of = np.array(cv2.mean(image), np.float64)[:3]
     table = (value[:, None] - mean_of) * share + mean_of
     return cast(Image, cv2.LUT(image, table.astype(np.uint8).reshape(1, 256, 3)))
 

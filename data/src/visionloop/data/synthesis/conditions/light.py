@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.data.synthesis.conditions.changed import Generator, Image
+from visionloop.data.synthesis.conditions.pixels import draw_normal, look_up
 
 __all__ = ["LIGHT_LEFT", "add_flicker", "add_glare", "cast_colour", "darken", "overexpose"]
 
@@ -43,10 +44,9 @@ def darken(image: Image, severity: int, generator: Generator) -> Image:
     light = np.maximum(electrons, DARK_READ_NOISE) / DARK_WELL
     value = 255 * (electrons / DARK_WELL) ** (1 / GAMMA)
     slope = 255 / GAMMA * light ** (1 / GAMMA - 1) / DARK_WELL
-    noise = generator.standard_normal(image.shape, dtype=np.float32)
-    noise *= (spread * slope).astype(np.float32)[image]
-    noise += value.astype(np.float32)[image]
-    return np.rint(noise, out=noise).clip(0, 255).astype(np.uint8)
+    noise = draw_normal(image.shape, generator)
+    noise *= look_up(image, spread * slope)
+    return np.asarray(cv2.add(noise, look_up(image, value), dtype=cv2.CV_8U), np.uint8)
 
 
 def overexpose(image: Image, severity: int, generator: Generator) -> Image:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.data.synthesis.conditions.changed import Changed, Generator, Image
+from visionloop.data.synthesis.conditions.pixels import filter_picture
 
 __all__ = ["blur_by_motion", "blur_by_vibration", "shift_camera", "tilt_camera"]
 
@@ -52,17 +51,15 @@ def blur_by_vibration(image: Image, severity: int, generator: Generator) -> Imag
 def _blur_along(image: Image, track: Track) -> Image:
     """Average of the image along a track of (x, y) offsets in pixels."""
     middle = int(np.ceil(np.abs(track).max())) + 1
-    kernel = np.zeros((2 * middle + 1, 2 * middle + 1), np.float32)
+    kernel = np.zeros((2 * middle + 1, 2 * middle + 1))
     places = track + middle
     left = np.floor(places).astype(int)
-    right = (places - left).astype(np.float32)
+    right = places - left
     for down in (0, 1):
         for along in (0, 1):
             weight = np.abs(1 - along - right[:, 0]) * np.abs(1 - down - right[:, 1])
             np.add.at(kernel, (left[:, 1] + down, left[:, 0] + along), weight)
-    return cast(
-        Image, cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT_101)
-    )
+    return filter_picture(image, kernel / kernel.sum())
 
 
 def shift_camera(image: Image, severity: int, generator: Generator) -> Changed:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from visionloop.data.synthesis.conditions.changed import Generator, Image
+from visionloop.data.synthesis.conditions.pixels import filter_picture
 
 __all__ = ["blur_by_defocus", "split_colours"]
 
@@ -22,10 +23,8 @@ def blur_by_defocus(image: Image, severity: int, generator: Generator) -> Image:
     radius = max(0.8, DEFOCUS[severity - 1] * min(image.shape[:2]) * generator.uniform(0.9, 1.1))
     reach = int(np.ceil(radius))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    disc = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1).astype(np.float32)
-    return cast(
-        Image, cv2.filter2D(image, -1, disc / disc.sum(), borderType=cv2.BORDER_REFLECT_101)
-    )
+    disc = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1)
+    return filter_picture(image, disc / disc.sum())
 
 
 def split_colours(image: Image, severity: int, generator: Generator) -> Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from visionloop.data.synthesis.conditions.changed import Generator, Image
+from visionloop.data.synthesis.conditions.pixels import add_noise
 
 __all__ = ["add_row_noise", "add_sensor_noise", "kill_pixels"]
 
@@ -26,12 +27,9 @@ def add_sensor_noise(image: Image, severity: int, generator: Generator) -> Image
     The Poisson noise of N electrons is drawn as a normal of variance N, in float32.
     """
     well, read = FULL_WELL[severity - 1], READ_NOISE[severity - 1]
-    level = np.arange(256, dtype=np.float32)
+    level = np.arange(256.0)
     spread = np.sqrt(level * (well / 255) + min(read, well**0.5) ** 2) * (255 / well)
-    noise = generator.standard_normal(image.shape, dtype=np.float32)
-    noise *= spread.astype(np.float32)[image]
-    noise += image
-    return np.rint(noise, out=noise).clip(0, 255).astype(np.uint8)
+    return add_noise(image, spread, generator)
 
 
 def add_row_noise(image: Image, severity: int, generator: Generator) -> Image:

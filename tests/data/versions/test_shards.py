@@ -210,7 +210,6 @@ def test_damage_is_named(place):
         "pack.shard_written:kill:1",
         "files.before_rename:kill:1",  # the index part
         "pack.index_written:kill:1",
-        "files.before_rename:kill:2",  # the note of what was seen
     ],
 )
 def test_killed_pack_completes_with_nothing_doubled(place, kill_at, failpoint):

@@ -96,8 +96,8 @@ class DeepPcbDataset:
     def templates(self) -> dict[str, Callable[[], bytes]]:
         """Sample id to a function that reads the PNG of its defect-free board."""
         return {
-            sample_id: partial(self._boards.template, name)
-            for name, sample_id in self._sample_ids.items()
+            sha256_of_bytes(self._boards.image(name)): partial(self._boards.template, name)
+            for name in sorted(self._phase_of)
         }
 
     @cached_property

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from visionloop.data.splits.params import SplitParams
+from visionloop.data.synthesis.mark import is_synthetic
 
 if TYPE_CHECKING:
     import pandas
@@ -67,8 +68,9 @@ def assign_splits(
     """
     ids = list(samples["sample_id"])
     official = list(samples.get("official_split", [None] * len(ids)))
-    reserved = {one for one, value in zip(ids, official, strict=True) if value == "test"}
-    is_test = [one in reserved or earlier.get(one) == "test" for one in ids]
+    made = {one for one, synthetic in zip(ids, is_synthetic(samples), strict=True) if synthetic}
+    reserved = {one for one, value in zip(ids, official, strict=True) if value == "test"} - made
+    is_test = [one in reserved or (earlier.get(one) == "test" and one not in made) for one in ids]
     tested = {group for group, test in zip(groups, is_test, strict=True) if test}
     members: Members = {}
     for one, group in zip(ids, groups, strict=True):
@@ -76,14 +78,19 @@ def assign_splits(
             members.setdefault(group, []).append(one)
     now = _Round(params, seed, earlier, _as_tuples(strata), _test_fraction(params, reserved))
     _keep_earlier(now, members)
+    for_train = {group for group, inside in members.items() if made & set(inside)}
+    now.side |= dict.fromkeys(for_train, "train")
     if params.stratify == "shares":
         _fill_shares(now, members, ids)
     else:
         _draw_sides(now, members)
     _fill_empty_sides(now, members)
+    now.side |= dict.fromkeys(for_train, "train")  # never measured on, and neither are its sources
     held = {group for one, group in zip(ids, groups, strict=True) if one in reserved}
     return [
-        _split_of(one, group, test, tested, held, now)
+        "excluded"
+        if one in made and group in tested
+        else _split_of(one, group, test, tested, held, now)
         for one, group, test in zip(ids, groups, is_test, strict=True)
     ]
 

@@ -23,6 +23,7 @@ from visionloop.data.splits.near_duplicates import (
 )
 from visionloop.data.splits.params import SplitParams
 from visionloop.data.splits.same_view import Texture, find_same_views, read_texture
+from visionloop.data.synthesis.mark import links_to_sources
 
 if TYPE_CHECKING:
     import pandas
@@ -39,7 +40,8 @@ class Tie:
     first, second : int
         Rows of the samples table, first < second.
     reason : str
-        ``near-duplicate``, ``same view``, ``time``, or the name of a group column.
+        ``near-duplicate``, ``same view``, ``time``, ``made from`` (a synthetic sample and its
+        source), or the name of a group column.
     """
 
     first: int
@@ -106,6 +108,8 @@ def find_ties(
             f"columns: {', '.join(samples.columns)}",
         )
     ties = [] if traits is None else list(_tied_by_picture(traits, params))
+    for source, made in links_to_sources(samples):
+        ties.append(Tie(min(source, made), max(source, made), "made from"))
     for column in params.group_columns:
         ties += _tied_by_value(column, samples[column])
     if params.time_gap_seconds is not None:

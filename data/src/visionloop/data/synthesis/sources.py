@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.entities import Annotation
-from visionloop.core.errors import DataError
+from visionloop.core.errors import DataError, VisionloopError
 from visionloop.core.files import canonical_json, sha256_of_bytes
 from visionloop.core.workspace import Workspace
 from visionloop.data.annotated import merge_annotations
+from visionloop.data.params import load_params
 from visionloop.data.raw import read_samples
 from visionloop.data.splits.split import read_splits
 from visionloop.data.synthesis.mark import is_synthetic
@@ -59,7 +60,7 @@ class SourcePool:
 
     workspace: Workspace
     sources: list[Source]
-    licence: str = ""
+    licence: str = "not stated"
     templates: dict[str, Callable[[], bytes]] = field(default_factory=dict)
     no_templates: str = ""
 
@@ -136,10 +137,19 @@ def read_sources(workspace: Workspace) -> SourcePool:
 
 
 def _with_dataset(pool: SourcePool) -> SourcePool:
-    """Licence and templates of the data set that params.yaml names."""
+    """Licence and templates of the data set that params.yaml names, where it can be had."""
     from visionloop.data.datasets.table import open_workspace_dataset
 
-    dataset = open_workspace_dataset(pool.workspace)
+    _, data = load_params(pool.workspace)
+    if data.imports.sources:
+        pool.licence = "that of the sources in data.import.sources"
+        pool.no_templates = "pictures of one's own have no templates"
+        return pool
+    try:
+        dataset = open_workspace_dataset(pool.workspace)
+    except VisionloopError as error:
+        pool.no_templates = f"the data set cannot be opened here: {error.problems[0]}"
+        return pool
     pool.licence = dataset.licence
     templates = getattr(dataset, "templates", None)
     if templates is None:

@@ -296,3 +296,20 @@ def test_a_picture_turned_by_exif_is_not_taken_in_with_boxes(boards, yolo_set, m
     (yolo_set / "images/train/0.jpg").write_bytes(content.getvalue())
     with pytest.raises(DataError, match="turned by its EXIF"):
         import_source(workspace=boards, source=yolo_set)
+
+
+def test_params_name_the_sources(workspace, make, yolo_set, capsys):
+    """``visionloop data import`` without an argument, as DVC calls it."""
+    from visionloop.core.cli import run_command
+    from visionloop.data.cli import app
+
+    listed = [{"path": str(yolo_set), "camera": "north", "site": "plant-1"}]
+    block = {"phases": ["commissioning"], "sources": listed}
+    make.set_params(workspace, vision_task="detection", classes=CLASSES, **{"import": block})
+    for added in (5, 0):
+        words = ["import", "--workspace", str(workspace.root)]
+        assert run_command(lambda words=words: app(words)) == 0
+        assert f"{added} samples added" in capsys.readouterr().out
+    samples = read_table(workspace.raw / "samples.parquet", SAMPLES)
+    assert len(samples) == 5
+    assert set(samples["camera"]) == {"north"}

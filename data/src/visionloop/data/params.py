@@ -10,6 +10,7 @@ from visionloop.core.config import ProjectParams, StrictModel, load_blocks
 from visionloop.core.workspace import Workspace
 from visionloop.data.collection.calibration_params import CalibrateParams, PlaneParams
 from visionloop.data.collection.params import CollectionParams
+from visionloop.data.datasets.params import ImportParams
 from visionloop.data.quality.params import CheckParams
 from visionloop.data.splits.params import SplitParams
 from visionloop.data.synthesis.params import SynthesiseParams
@@ -17,22 +18,9 @@ from visionloop.data.synthesis.params import SynthesiseParams
 __all__ = [
     "DataParams",
     "EmbedParams",
-    "ImportParams",
     "LabelIssueParams",
     "load_params",
 ]
-
-
-class ImportParams(StrictModel):
-    """What of the data set is brought in."""
-
-    phases: list[str] = Field(
-        min_length=1,
-        description="phases of the data set, see visionloop.data.datasets.phases",
-    )
-    phase_sizes: dict[str, int] = Field(
-        default_factory=dict, description="at most so many samples of a phase; absent means all"
-    )
 
 
 class EmbedParams(StrictModel):

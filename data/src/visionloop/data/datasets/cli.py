@@ -21,7 +21,7 @@ app = typer.Typer()
 def import_command(
     source: Annotated[
         Path | None,
-        typer.Argument(help="folder, zip or tar; without one: the data set of params.yaml"),
+        typer.Argument(help="folder, zip or tar; without one: what params.yaml names"),
     ] = None,
     format_name: Annotated[
         str, typer.Option("--format", help="row of the format table (default: guessed)")
@@ -48,7 +48,14 @@ def import_command(
 
 def _import_dataset(place: Workspace) -> None:
     from visionloop.data.datasets.imports import import_samples
+    from visionloop.data.datasets.own_sources import import_own_sources
 
+    own = import_own_sources(workspace=place)
+    for one in own:
+        print(f"{one.source}: {one.added} samples added, {one.known} were there, {one.format}")
+    if own:
+        say_done(f"{len(own)} sources of params.yaml", place.raw, "visionloop data check")
+        return
     report = import_samples(workspace=place)
     print(f"source: {report.source}")
     print("phases: " + ", ".join(f"{name} {count}" for name, count in report.phases.items()))

@@ -17,7 +17,7 @@ from visionloop.core.workspace import Workspace
 from visionloop.data.annotated import merge_annotations
 from visionloop.data.params import load_params
 from visionloop.data.raw import read_samples
-from visionloop.data.splits.split import read_splits
+from visionloop.data.splits.split import foresee_splits
 from visionloop.data.synthesis.mark import is_synthetic
 
 __all__ = ["Source", "SourcePool", "read_sources"]
@@ -105,29 +105,23 @@ class SourcePool:
 
 
 def read_sources(workspace: Workspace) -> SourcePool:
-    """The annotated real samples of train.
+    """The annotated real samples of train: as they were split, or as they would be now.
 
     Raises
     ------
     DataError
-        If there is no split yet, or train has no annotated sample.
+        If nothing was imported, or train has no annotated sample.
     """
     samples = read_samples(workspace)
-    splits = read_splits(workspace)
-    if not splits:
-        raise DataError(
-            "data.synthesise", "samples have no split yet", "run: visionloop data split"
-        )
+    samples = samples[[not made for made in is_synthetic(samples)]].reset_index(drop=True)
+    splits = foresee_splits(workspace, samples)
     annotations: dict[str, list[Annotation]] = {}
     for row in merge_annotations(workspace).annotations:
         annotations.setdefault(row.sample_id, []).append(row)
-    made = is_synthetic(samples)
     sources = [
         Source(str(row["sample_id"]), row, tuple(annotations[row["sample_id"]]))
-        for row, synthetic in zip(samples.to_dict("records"), made, strict=True)
-        if not synthetic
-        and splits.get(row["sample_id"]) == "train"
-        and row["sample_id"] in annotations
+        for row in samples.to_dict("records")
+        if splits.get(row["sample_id"]) == "train" and row["sample_id"] in annotations
     ]
     if not sources:
         raise DataError(

@@ -24,7 +24,7 @@ from visionloop.data.splits.groups import find_ties, name_groups, read_traits
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["SPLITS", "SplitReport", "read_splits", "split"]
+__all__ = ["SPLITS", "SplitReport", "foresee_splits", "read_splits", "split"]
 
 SPLITS = Table(
     "splits",
@@ -111,6 +111,28 @@ def split(*, workspace: Workspace) -> SplitReport:
     write_json(folder / "split.json", dict(vars(report)))
     write_leak_page(folder / "index.html", leaks, workspace, samples, assigned)
     return report
+
+
+def foresee_splits(workspace: Workspace, samples: pandas.DataFrame) -> dict[str, str]:
+    """Sample id to the split that :func:`split` would give these samples; writes nothing.
+
+    What the last round left is taken as it is where it knows every one of them.
+    """
+    earlier = read_splits(workspace)
+    if set(samples["sample_id"]) <= earlier.keys():
+        return earlier
+    project, data = load_params(workspace)
+    ties = find_ties(samples, read_traits(samples, workspace, data.split), data.split)
+    classes = _classes_of_samples(workspace)
+    assigned = assign_splits(
+        samples,
+        name_groups(samples, ties),
+        data.split,
+        seed=project.seed,
+        earlier=earlier,
+        strata=classes if data.split.stratify == "shares" else _first_class(classes),
+    )
+    return dict(zip(samples["sample_id"], assigned, strict=True))
 
 
 def read_splits(workspace: Workspace) -> dict[str, str]:

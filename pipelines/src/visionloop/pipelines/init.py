@@ -18,7 +18,10 @@ __all__ = ["init", "run_tool"]
 
 IGNORED = """\
 /artifacts
+/data/.raw.lock
+/data/.shards*
 /data/annotations/studio.json
+/data/collection
 /data/embeddings
 /data/raw
 /data/splits.parquet

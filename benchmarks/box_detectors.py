@@ -28,7 +28,7 @@ from visionloop.core.entities import Detections
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
 
-__all__ = ["PASSES", "BoxData", "load_answers", "load_boxes"]
+__all__ = ["ANSWERS", "PASSES", "BoxData", "load_answers", "load_boxes"]
 
 ANSWERS = RESULTS / "box_answers"
 PASSES = {

@@ -10,10 +10,27 @@ from numpy.typing import NDArray
 
 from visionloop.core.errors import DataError
 
-__all__ = ["RankedIssues", "out_of_fold_probabilities", "rank_label_issues"]
+__all__ = [
+    "RankedIssues",
+    "neighbour_shares",
+    "out_of_fold_probabilities",
+    "rank_label_issues",
+]
 
 REPEATS = 4
 """Ways of cutting the folds that are averaged: one alone ranks 1 to 3 points less precisely."""
+
+NEIGHBOURS = 30
+"""Samples of other groups that are asked, at most; and not more than a share of all."""
+NEIGHBOUR_SHARE = 0.05
+NEIGHBOUR_WEIGHT = 0.3
+"""Of the neighbours' word where they are dense; in proportion less below DENSE samples: on 900
+solar cells they made the list worse, on 10,000 photographs they made it better."""
+DENSE = 5000
+PENALISED = 2500
+"""Samples from which on the penalty grows with their number: the noise in them does, too."""
+SHARPNESS = 5.0
+ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +42,8 @@ class RankedIssues:
     severity : float64 array (N,)
         In [0, 1], larger is more doubtful.
     probabilities : float64 array (N, C)
-        Answer of a model that has not seen the sample or its group.
+        Answer of a model that has not seen the sample or its group, and of its neighbours
+        of other groups.
     """
 
     severity: NDArray[np.float64]
@@ -44,8 +62,10 @@ def rank_label_issues(
     """Rank annotations by doubt.
 
     Confident learning (Northcutt et al., 2021; cleanlab): the self-confidence of the given
-    class under out-of-fold probabilities. Classes keep their natural weights: balanced
-    ones ranked the rarer kind of cell less precisely.
+    class. The probabilities are the mean of two witnesses that err differently: an out-of-fold
+    model, and the annotations of the nearest neighbours (as in Zhu et al., "Detecting corrupted
+    labels without training a model to predict", 2022). Classes keep their natural weights:
+    balanced ones ranked the rarer kind of cell less precisely.
 
     Parameters
     ----------
@@ -67,9 +87,12 @@ def rank_label_issues(
     """
     from cleanlab.rank import get_label_quality_scores
 
-    probabilities = out_of_fold_probabilities(
+    told = out_of_fold_probabilities(
         vectors, class_ids, groups, seed=seed, folds=folds, classes=classes
     )
+    near = neighbour_shares(vectors, class_ids, groups, classes=told.shape[1])
+    weight = NEIGHBOUR_WEIGHT * min(1.0, len(vectors) / DENSE)
+    probabilities = (1 - weight) * told + weight * near
     quality = get_label_quality_scores(class_ids, probabilities, method="self_confidence")
     return RankedIssues(1 - np.asarray(quality, np.float64), probabilities)
 
@@ -114,11 +137,46 @@ def out_of_fold_probabilities(
                     "annotate more of the other classes",
                 )
             mean, divisor = _scaling(vectors[fitted])
-            model = LogisticRegression(C=regularisation, max_iter=1000)
+            strength = regularisation * min(1.0, PENALISED / len(vectors))
+            model = LogisticRegression(C=strength, max_iter=1000)
             model.fit((vectors[fitted] - mean) / divisor, class_ids[fitted])
             told = model.predict_proba((vectors[left_out] - mean) / divisor)
             answers[np.ix_(left_out, present)] += told / REPEATS
     return answers
+
+
+def neighbour_shares(
+    vectors: NDArray[np.float32],
+    class_ids: NDArray[np.int64],
+    groups: Sequence[str],
+    *,
+    classes: int,
+) -> NDArray[np.float64]:
+    """Share of each class among a sample's neighbours of other groups, nearer ones more.
+
+    Cosine similarity after the scaling of :func:`out_of_fold_probabilities`.
+
+    Returns
+    -------
+    float64 array (N, C)
+        Rows sum to 1.
+    """
+    mean, divisor = _scaling(vectors)
+    scaled = (vectors - mean) / divisor
+    scaled /= np.linalg.norm(scaled, axis=1, keepdims=True) + 1e-9
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    count = max(1, min(NEIGHBOURS, round(NEIGHBOUR_SHARE * len(vectors))))
+    shares = np.zeros((len(vectors), classes))
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        rows = np.arange(start, min(start + ROWS_AT_ONCE, len(vectors)))
+        alike = scaled[rows] @ scaled.T
+        alike[group[rows][:, None] == group[None]] = -np.inf
+        nearest = np.argpartition(-alike, count - 1, axis=1)[:, :count]
+        weight = np.exp(SHARPNESS * (np.take_along_axis(alike, nearest, axis=1) - 1))
+        np.add.at(shares, (rows[:, None], class_ids[nearest]), weight)
+    total = shares.sum(axis=1, keepdims=True)
+    even = np.full_like(shares, 1 / classes)
+    return np.asarray(np.divide(shares, total, out=even, where=total > 0), np.float64)
 
 
 def _scaling(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

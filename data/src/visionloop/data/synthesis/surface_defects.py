@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.data.synthesis.cutouts import Box, bounds_of
-from visionloop.data.synthesis.strokes import draw_spot, draw_stroke
+from visionloop.data.synthesis.strokes import draw_spot
 
 __all__ = ["SURFACE_KINDS", "SurfaceDefect", "draw_surface_defect"]
 
@@ -95,7 +95,7 @@ def draw_surface_defect(
 def _change(image: Image, mask: Flags, change: Field) -> Image:
     """Darken (change < 0) or lighten by shares of what the surface's own contrast allows."""
     around = image[mask].astype(np.float32)
-    spread = max(30.0, 2.5 * float(np.std(image)))
+    spread = max(45.0, 3.0 * float(np.std(image)))
     done = image.copy()
     step = change[mask] * spread
     done[mask] = np.rint(around + (step if image.ndim == 2 else step[:, None])).clip(0, 255)
@@ -108,15 +108,14 @@ def _scratch(
     """A thin line, bright where the tool went, dark on the side of its burr."""
     angle = generator.uniform(0, 2 * np.pi)
     way = np.array([np.cos(angle), np.sin(angle)])
+    across = np.array([-way[1], way[0]])
     width = max(1.2, 0.02 * length) * generator.uniform(0.8, 1.6)
-    line = draw_stroke(
-        shape,
-        place,
-        place + 2 * length * way,
-        width=(width, 0.6 * width),
-        generator=generator,
-        wobble=0.04,
-    )
+    share = np.linspace(0, 1, 24)[:, None]
+    bow = generator.normal(0, 0.15) * length * share * (1 - share)
+    track = place + 2 * length * (share - 0.5) * way + 4 * bow * across
+    line = np.zeros(shape, np.uint8)
+    points = np.round(track * 16).astype(np.int32)
+    cv2.polylines(line, [points], False, 255, max(1, round(width)), cv2.LINE_8, 4)
     burr = np.array([[1, 0, -way[1] * width], [0, 1, way[0] * width]])
     shadow = cv2.warpAffine(line, burr, (shape[1], shape[0])) > 0
     bright = line > 0

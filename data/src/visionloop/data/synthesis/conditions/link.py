@@ -40,12 +40,14 @@ def lower_resolution(image: Image, severity: int, generator: Generator) -> Image
 
 
 def lose_packets(image: Image, severity: int, generator: Generator) -> Image:
-    """Slices of a video frame whose packets were lost: a decoder repeats what is above them."""
+    """Slices of a video frame whose packets were lost: a decoder shows what is beside them,
+    moved by a vector that is wrong."""
     height, width = image.shape[:2]
     done = image.copy()
     rows = -(-height // BLOCK)
     draw = generator.random((rows, 2))
     start = generator.uniform(0, 0.7, rows)
+    aside = generator.integers(BLOCK // 2, 3 * BLOCK, rows)
     first = int(generator.integers(1, max(2, rows)))  # at least one, so that it is to be seen
     for row in range(rows):
         if row != first and draw[row, 0] >= LOST[severity - 1]:
@@ -53,6 +55,8 @@ def lose_packets(image: Image, severity: int, generator: Generator) -> Image:
         top = row * BLOCK
         left = int(start[row] * width) // BLOCK * BLOCK
         right = left + int((0.3 + 0.7 * draw[row, 1]) * width)
-        above = done[max(0, top - 1), left:right].copy()
-        done[top : top + BLOCK, left:right] = above
+        deep = min(BLOCK, height - top)
+        origin = top - deep if row else min(height - deep, top + deep)
+        moved = np.roll(image[origin : origin + deep], int(aside[row]), axis=1)
+        done[top : top + deep, left:right] = moved[:, left:right]
     return done

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import cv2
+import numpy as np
 
 from visionloop.data.synthesis.conditions.changed import Generator, Image
 

@@ -80,6 +80,21 @@ def test_boxes(boards) -> None:
     assert found.worst == pytest.approx(found.clean.value), "fixed boxes do not see the image"
 
 
+def test_truth_follows_a_camera_that_was_pushed(boards, capsys) -> None:
+    """The fixed boxes stay where they were, the things do not: nothing is found any more."""
+
+    def change(params) -> None:
+        params["evaluation"]["robustness"] |= {"conditions": ["camera_shift"], "severities": [5]}
+
+    boards.edit("params.yaml", change)
+    found = robustness(workspace=boards.workspace).robustness
+    of_severity = {row.severity: row.metric.value for row in found.results}
+    assert found.clean.value > 0.9 and of_severity[5] < 0.3
+    capsys.readouterr()
+    assert robustness(workspace=boards.workspace).robustness == found, "from cache as well"
+    assert capsys.readouterr().err.count("from cache") == 3
+
+
 def test_subset_keeps_the_mix() -> None:
     strata = ["a"] * 900 + ["b"] * 95 + ["c"] * 5
     ids = [f"sample {number}" for number in range(1000)]

@@ -204,6 +204,7 @@ def test_a_version_records_what_was_made_and_refuses_it_in_val_and_test(boards, 
     version = load_version(boards.version("v1"), boards.images)
     recorded = version.manifest["synthetic"]["boards"]
     assert recorded["samples"] == 4 and recorded["seeds"] == [3]
+    assert recorded["numbers"]["per_image"] == [3, 5] and recorded["numbers"]["margin"] == 9.0
     assert recorded["kind"] == "template_defects" and "Apache" in recorded["licences"][0]
     assert sum(is_synthetic(version.split("train"))) == 4
     path = boards.root / "data" / "splits.parquet"
@@ -274,7 +275,7 @@ def test_surface_defects_become_classes_of_whole_images(fill, make, workspace):
 
 def test_what_cannot_be_made_is_refused(boards, make, fill):
     wrong = {**BOARDS, "defects": {"open": "gap"}}
-    with pytest.raises(ConfigError, match="class .gap. is not in project"):
+    with pytest.raises(ConfigError, match=r"class .gap. is not in project"):
         synthesise(workspace=ask(boards, make, template_defects=[wrong]))
     for recipe, said in (
         ({**BOARDS, "defects": {"hole": "open"}}, "known kinds"),

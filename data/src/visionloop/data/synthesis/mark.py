@@ -7,6 +7,7 @@ train alone: a model that is measured on made pictures is not measured.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from visionloop.core.errors import RefusedError
@@ -28,6 +29,7 @@ COLUMNS = {
     "synthesis_recipe": "name of the recipe in data.synthesise",
     "synthesis_kind": "template_defects, paste, surface_defects",
     "synthesis_seed": "seed of the recipe",
+    "synthesis_numbers": "the recipe without its count, JSON",
     "synthesis_key": "hash of everything that it was made from",
     "source_sample_ids": "samples it was made from, joined by spaces",
     "licence": "of the sources, and so of the sample",
@@ -76,7 +78,7 @@ def refuse_measured_on_synthetic(name: str, samples: pandas.DataFrame) -> None:
 
 
 def describe_synthetic(samples: pandas.DataFrame) -> dict[str, Any]:
-    """For the manifest of a version: count, seeds and licences of each recipe."""
+    """For the manifest of a version: count, numbers, seeds and licences of each recipe."""
     made = samples[is_synthetic(samples)]
     if made.empty:
         return {}
@@ -84,6 +86,7 @@ def describe_synthetic(samples: pandas.DataFrame) -> dict[str, Any]:
         str(name): {
             "kind": str(rows["synthesis_kind"].iloc[0]),
             "samples": len(rows),
+            "numbers": json.loads(rows["synthesis_numbers"].iloc[0]),
             "seeds": sorted({int(seed) for seed in rows["synthesis_seed"]}),
             "licences": sorted({str(licence) for licence in rows["licence"]}),
         }

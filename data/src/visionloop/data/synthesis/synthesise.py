@@ -9,6 +9,7 @@ the image files stay.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -191,6 +192,7 @@ def _keep(
         "synthesis_recipe": one.params.name,
         "synthesis_kind": one.kind,
         "synthesis_seed": seed,
+        "synthesis_numbers": json.dumps(one.params.model_dump(exclude={"count", "name"})),
         "synthesis_key": one.key,
         "source_sample_ids": " ".join(source.sample_id for source in made.sources),
         "licence": made.licence,

@@ -46,16 +46,14 @@ def lose_packets(image: Image, severity: int, generator: Generator) -> Image:
     height, width = image.shape[:2]
     done = image.copy()
     rows = -(-height // BLOCK)
-    draw = generator.random((rows, 2))
+    order = generator.permutation(rows)
+    length = generator.uniform(0.3, 1.0, rows)
     start = generator.uniform(0, 0.7, rows)
     aside = generator.integers(BLOCK // 2, 3 * BLOCK, rows)
-    first = int(generator.integers(1, max(2, rows)))  # at least one, so that it is to be seen
-    for row in range(rows):
-        if row != first and draw[row, 0] >= LOST[severity - 1]:
-            continue
+    for row in order[: max(severity, round(LOST[severity - 1] * rows))]:
         top = row * BLOCK
         left = int(start[row] * width) // BLOCK * BLOCK
-        right = left + int((0.3 + 0.7 * draw[row, 1]) * width)
+        right = left + int(length[row] * width)
         deep = min(BLOCK, height - top)
         origin = top - deep if row else min(height - deep, top + deep)
         moved = np.roll(image[origin : origin + deep], int(aside[row]), axis=1)

@@ -12,7 +12,8 @@ from visionloop.core.errors import DataError
 from visionloop.core.tables import FINDINGS, PREDICTIONS, read_table, write_table
 from visionloop.data.embeddings import Embeddings, save_embeddings
 from visionloop.data.formats import coco
-from visionloop.data.quality.box_issues import compare_boxes, measure_recall, object_lab_quality
+from visionloop.data.quality.box_issues import object_lab_quality
+from visionloop.data.quality.box_rules import compare_boxes, measure_recall
 from visionloop.data.quality.class_issues import rank_label_issues
 from visionloop.data.quality.label_issues import find
 from visionloop.data.splits.split import split

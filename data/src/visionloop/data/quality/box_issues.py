@@ -17,29 +17,23 @@ from numpy.typing import NDArray
 from visionloop.core.entities import Annotation, Detections
 from visionloop.core.errors import DataError
 from visionloop.core.files import read_json
-from visionloop.core.geometry import box_iou
 from visionloop.core.progress import say_step, track
 from visionloop.core.tables import PREDICTIONS, read_table
 from visionloop.core.workspace import Workspace
+from visionloop.data.quality.box_rules import compare_boxes, make_finding, measure_recall
 from visionloop.data.quality.box_scorer import MIN_BOXES, BoxIssue, score_boxes
 from visionloop.data.raw import read_samples
 
 if TYPE_CHECKING:
     from visionloop.serving.package import ModelPackage
 
-__all__ = ["compare_boxes", "find_box_issues", "measure_recall", "object_lab_quality"]
+__all__ = ["find_box_issues", "object_lab_quality"]
 
 Boxes = tuple[NDArray[np.float32], NDArray[np.int64]]
 LOWEST_CONFIDENCE = 0.01
 """Answers below it say nothing."""
 LOWEST_PROBABILITY = 0.05
 """Of an error, to be worth a line."""
-SAME_PLACE = 0.5
-"""IoU from which two boxes mean the same object in the same place."""
-NEARBY = 0.1
-"""IoU from which two boxes may mean the same object."""
-ERROR_SHARE = 0.05
-"""Share of boxes that are expected to be wrong before the model was asked."""
 
 
 def find_box_issues(
@@ -101,7 +95,7 @@ def _explain(
     }[issue.kind]
     reason += f" An error with {issue.probability:.0%}."
     suggestion = name if issue.kind in ("missing", "swapped") and name != own else ""
-    return _finding(issue.kind, reason, issue.probability, suggestion, issue.xyxy)
+    return make_finding(issue.kind, reason, issue.probability, suggestion, issue.xyxy)
 
 
 def _compare_all(
@@ -117,118 +111,6 @@ def _compare_all(
             severity = 0.9 * issue["severity"] + 0.1 * float(doubt)
             found.append({"sample_id": one, **issue, "severity": severity})
     return found
-
-
-def compare_boxes(
-    xyxy: NDArray[np.float32],
-    class_id: NDArray[np.int64],
-    answer: Detections,
-    classes: Sequence[str],
-    recall: NDArray[np.float64],
-) -> list[dict[str, Any]]:
-    """Compare the annotated boxes of one image with a model's.
-
-    Parameters
-    ----------
-    xyxy : float32 array (N, 4), pixels
-    class_id : int64 array (N,)
-    answer : Detections
-    classes : sequence of str
-    recall : float64 array (C,)
-        Share of the boxes of each class that the model sees at all: a model that misses
-        many is no witness against a box that it does not see.
-
-    Returns
-    -------
-    list of dict
-        ``kind`` (missing, spurious, shifted, swapped), ``reason``, ``severity`` in [0, 1],
-        ``suggestion`` (class name), ``xyxy`` (list of 4 floats).
-    """
-    iou = box_iou(xyxy, answer.xyxy)
-    found = [
-        row
-        for number in range(len(xyxy))
-        if (row := _doubt_annotation(number, xyxy, class_id, iou, answer, classes, recall))
-    ]
-    for number in range(len(answer)):
-        overlap = float(iou[:, number].max(initial=0))
-        if overlap >= NEARBY:
-            continue
-        sure = float(answer.confidence[number])
-        name = classes[int(answer.class_id[number])]
-        found.append(
-            _finding(
-                "missing",
-                f"The model sees '{name}' ({sure:.0%}) where nothing is annotated.",
-                sure,
-                name,
-                answer.xyxy[number],
-            )
-        )
-    return found
-
-
-def _doubt_annotation(
-    number: int,
-    xyxy: NDArray[np.float32],
-    class_id: NDArray[np.int64],
-    iou: NDArray[np.float32],
-    answer: Detections,
-    classes: Sequence[str],
-    recall: NDArray[np.float64],
-) -> dict[str, Any] | None:
-    own, place = classes[int(class_id[number])], xyxy[number]
-    near = np.flatnonzero(iou[number] >= NEARBY)
-    if not len(near):
-        reason = f"Annotated '{own}', but the model sees nothing there."
-        overlooked = 1 - float(recall[class_id[number]])
-        wrong = ERROR_SHARE / (ERROR_SHARE + (1 - ERROR_SHARE) * overlooked)  # Bayes' rule
-        return _finding("spurious", reason, wrong, "", place)
-    weight = iou[number, near] * answer.confidence[near]
-    best = int(near[weight.argmax()])
-    overlap, sure = float(iou[number, best]), float(answer.confidence[best])
-    name = classes[int(answer.class_id[best])]
-    same = near[answer.class_id[near] == class_id[number]]
-    if name != own and overlap >= SAME_PLACE:
-        agrees = float((iou[number, same] * answer.confidence[same]).max(initial=0))
-        reason = f"Annotated '{own}', but the model says '{name}' ({sure:.0%}) there."
-        return _finding("swapped", reason, max(0.0, sure - agrees), name, place)
-    if overlap < SAME_PLACE:
-        reason = f"The model draws '{name}' ({sure:.0%}) elsewhere: they overlap {overlap:.0%}."
-        return _finding("shifted", reason, sure * (1 - overlap), name, place)
-    return None
-
-
-def _finding(
-    kind: str, reason: str, severity: float, suggestion: str, xyxy: NDArray[np.float32]
-) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "reason": reason,
-        "severity": severity,
-        "suggestion": suggestion,
-        "xyxy": [float(value) for value in xyxy],
-    }
-
-
-def measure_recall(
-    given: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
-    answers: Sequence[Detections],
-    classes: int,
-) -> NDArray[np.float64]:
-    """Share of the annotated boxes of each class near which the model sees anything.
-
-    Returns
-    -------
-    float64 array (C,)
-        Between 0 and 1, with one success and one failure added (Laplace).
-    """
-    seen, total = np.ones(classes), np.full(classes, 2.0)
-    for (xyxy, class_id), answer in zip(given, answers, strict=True):
-        near = box_iou(xyxy, answer.xyxy).max(axis=1, initial=0) >= NEARBY
-        np.add.at(seen, class_id, near)
-        np.add.at(total, class_id, 1)
-    return np.asarray(seen / total, np.float64)
 
 
 def object_lab_quality(

@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 
 from visionloop.core.entities import Detections
 from visionloop.core.geometry import box_iou
-from visionloop.data.quality.box_evidence import (
-    Candidates,
-    ClassReader,
-    box_evidence,
-    find_candidates,
-)
+from visionloop.data.quality.box_evidence import ClassReader, box_evidence, find_candidates
 from visionloop.data.quality.planted_errors import BOX_KINDS, BoxSet, SpoiltImage, spoil
 
 __all__ = ["MIN_BOXES", "BoxIssue", "image_doubt", "score_boxes"]
@@ -103,10 +98,10 @@ def score_boxes(
     issues: list[BoxIssue] = []
     for fold in range(FOLDS):
         models = _fit(learned, np.flatnonzero(fold_of != fold), seed)
-        for image in np.flatnonzero(fold_of == fold):
-            issues += _judge(
-                int(image), given[image], answers[image], usual, readers[image], models
-            )
+        images = [int(image) for image in np.flatnonzero(fold_of == fold)]
+        if images:
+            issues += _judge_boxes(images, given, answers, usual, readers, models[0])
+            issues += _judge_open(images, given, answers, usual, models[1])
     return issues
 
 
@@ -219,33 +214,52 @@ def _fit_one(rows: NDArray[np.float32], truth: NDArray[np.generic], seed: int) -
     return VotingClassifier([("trees", trees), ("line", line)], voting="soft").fit(rows, truth)
 
 
-def _judge(
-    image: int,
-    boxes: BoxSet,
-    answer: Detections,
+def _judge_boxes(
+    images: Sequence[int],
+    given: Sequence[BoxSet],
+    answers: Sequence[Detections],
     usual: NDArray[np.float32],
-    reader: ClassReader,
-    models: tuple[Any, Any],
+    readers: Sequence[ClassReader],
+    model: Any,
 ) -> list[BoxIssue]:
-    on_boxes, on_open = models
+    """The most probable error of every annotated box of these images."""
+    rows = [box_evidence(given[one], answers[one], usual, readers[one]) for one in images]
+    if model is None or not sum(map(len, rows)):
+        return []
+    told = iter(model.predict_proba(np.concatenate(rows)))
     issues = []
-    if on_boxes is not None and len(boxes[0]):
-        told = on_boxes.predict_proba(box_evidence(boxes, answer, usual, reader))
-        known = list(on_boxes.classes_)
+    for image in images:
+        boxes, answer = given[image], answers[image]
         iou = box_iou(boxes[0], answer.xyxy)
-        for number, row in enumerate(told):
-            by_kind = {BOX_KINDS[kind]: float(row[place]) for place, kind in enumerate(known)}
+        for number in range(len(boxes[0])):
+            row = next(told)
+            by_kind = {
+                BOX_KINDS[kind]: float(row[place]) for place, kind in enumerate(model.classes_)
+            }
             right = by_kind.pop("right", 0.0)
             kind = max(by_kind, key=lambda name: by_kind[name])
             against = _answer_against(kind, number, boxes, answer, iou)
             issues.append(BoxIssue(image, kind, 1 - right, boxes[0][number], number, against))
-    found: Candidates = find_candidates(boxes, answer, usual)
-    if on_open is not None and len(found.answer):
-        told = on_open.predict_proba(found.evidence)[:, 1]
-        for place, probability in zip(found.answer, told, strict=True):
-            box = answer.xyxy[place]
-            issues.append(BoxIssue(image, "missing", float(probability), box, -1, int(place)))
     return issues
+
+
+def _judge_open(
+    images: Sequence[int],
+    given: Sequence[BoxSet],
+    answers: Sequence[Detections],
+    usual: NDArray[np.float32],
+    model: Any,
+) -> list[BoxIssue]:
+    """The probability that something is missing, for every answer without an annotation."""
+    found = [find_candidates(given[one], answers[one], usual) for one in images]
+    if model is None or not sum(len(one.answer) for one in found):
+        return []
+    told = iter(model.predict_proba(np.concatenate([one.evidence for one in found]))[:, 1])
+    return [
+        BoxIssue(image, "missing", float(next(told)), answers[image].xyxy[place], -1, int(place))
+        for image, one in zip(images, found, strict=True)
+        for place in one.answer
+    ]
 
 
 def _answer_against(

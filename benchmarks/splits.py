@@ -2,6 +2,8 @@
 
 Magnetic tiles: 1,344 pictures, most views shot at six exposures and cropped by hand each time.
 File names (``exp<exposure>_num<number>``) are the truth and nothing else; the finder sees pictures.
+Names do not tell all: some tiles were shot twice (24 of 24 ties between far numbers that were drawn
+and looked at show the same marks), so groups made from the names alone still leak.
 Frozen features of the default backbone. DeepPCB: its official split, boards by file name.
 
     python benchmarks/splits.py
@@ -35,7 +37,7 @@ from visionloop.serving.images import decode_image
 TILES = RESULTS / "splits_tiles.npz"
 NEAR = 100
 """Difference of file numbers below which two pictures can be of one view."""
-SEEDS = 5
+SEEDS = 3
 FOLDS = 5
 
 MEASURES = (
@@ -169,7 +171,7 @@ def flatter_rows(
         name: [
             (
                 defect_accuracy(vectors, classes, groups, seed),
-                novelty(vectors, classes, groups, seed),
+                *novelty(vectors, classes, groups, seed),
             )
             for seed in track(range(SEEDS), f"{name} folds")
         ]

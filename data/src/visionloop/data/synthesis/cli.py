@@ -25,6 +25,8 @@ def synthesise_command(workspace: WorkspaceOption = None) -> None:
     report = synthesise(workspace=place)
     print(", ".join(f"{name} {count}" for name, count in report.recipes.items()) or "no recipe")
     made = f"{report.added} samples made, {report.known} were there, {report.removed} removed"
+    if report.without_place:
+        made += f", {report.without_place} found no place for anything"
     say_done(made, place.reports / "synthesise" / "index.html", "visionloop data split")
 
 

@@ -67,6 +67,8 @@ RECIPES: tuple[tuple[str, RecipeParams], ...] = (
     ),
 )
 ARMS = ("real", "with made ones")
+CEILING = "600 real"
+"""With --ceiling: what twelve times the real images would give at the same passes."""
 TARGETS = {"general": 0.10, "rare": 2.0}
 
 
@@ -90,6 +92,7 @@ def main() -> None:
     """Train what is missing, print the table, write ``results/synthesis.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ceiling", action="store_true", help="also 600 real images, seed 0")
     parser.add_argument("--no-training", action="store_true", help="report what is there")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--part", choices=("general", "rare"), help="only this part")
@@ -108,6 +111,10 @@ def main() -> None:
                 result = run_once(boards, folder, part, arm, seed, options.threads)
                 runs.setdefault(f"{part} {arm}", []).append(result)
     rows = [row for part in parts if f"{part} real" in runs for row in make_rows(part, runs)]
+    if options.ceiling:
+        many = run_once(boards, folder, "general", CEILING, 0, options.threads)
+        few = run_once(boards, folder, "general", "real", 0, options.threads)
+        rows.append(_row(f"ceiling: mAP50 of {CEILING} images, seed 0", "map50", [few], [many]))
     report = {
         "name": "synthesis",
         "date": datetime.date.today().isoformat(),
@@ -131,19 +138,19 @@ def run_once(
     if not (tests / "done").is_file():
         write_pictures(tests, {name: _real(boards, name) for name in list_tests(boards)})
         (tests / "done").touch()
-    names = choose_real(boards, part, seed)
+    names = choose_real(boards, part, seed, 600 if arm == CEILING else REAL_IMAGES)
     work = folder / f"work-{part}-{seed}"
-    real = write_pictures(work / "real", {name: _real(boards, name) for name in names})
+    real = write_pictures(work / f"real{len(names)}", {name: _real(boards, name) for name in names})
     pools: list[list[str]] = [real]
-    if arm != "real":
+    if arm == ARMS[1]:
         for recipe, pictures in make_pictures(boards, names, seed).items():
             pools.append(write_pictures(work / recipe, pictures))
     checkpoint = train_detector(
-        work / f"run-{ARMS.index(arm)}",
+        work / f"run-{(*ARMS, CEILING).index(arm)}",
         weights=Path(os.environ["VISIONLOOP_WEIGHTS"]) / "yolov8n-coco.pt",
         classes=CLASSES,
         pools=pools,
-        shares=[(1.0,)] if arm == "real" else SHARES,
+        shares=SHARES if arm == ARMS[1] else [(1.0,)],
         budget=BUDGET,
         seed=seed,
         threads=threads,
@@ -158,7 +165,7 @@ def run_once(
 def result_path(folder: Path, part: str, arm: str, seed: int) -> Path:
     """Where the result of a training is; its name covers all that decides it."""
     fixed: list[Any] = [vars(BUDGET), RARE_CLASS if part == "rare" else ""]
-    if arm != "real":
+    if arm == ARMS[1]:
         fixed += [SHARES, [[kind, one.model_dump()] for kind, one in RECIPES]]
     key = sha256_of_bytes(canonical_json(fixed))[:10]
     return folder / f"{part}-{arm.replace(' ', '_')}-{seed}-{key}.json"
@@ -171,19 +178,19 @@ def list_tests(boards: ZippedBoards) -> list[str]:
     return sorted(name for name, test in names.items() if test and name[:5] not in seen)[::3]
 
 
-def choose_real(boards: ZippedBoards, part: str, seed: int) -> list[str]:
-    """50 official training images; for the rare part 5 boxes of one class among them."""
+def choose_real(boards: ZippedBoards, part: str, seed: int, count: int) -> list[str]:
+    """Official training images; for the rare part 5 boxes of one class among them."""
     train = sorted(name for name, test in boards.names().items() if not test)
     order = np.random.default_rng([seed, 50]).permutation(train).tolist()
     if part == "general":
-        return sorted(order[:REAL_IMAGES])
-    count = {name: sum(box[4] == RARE_CLASS for box in boards.boxes(name)) for name in order}
+        return sorted(order[:count])
+    rare = {name: sum(box[4] == RARE_CLASS for box in boards.boxes(name)) for name in order}
     few: list[str] = []
     for name in order:
-        if 0 < count[name] <= RARE_EXAMPLES - sum(count[one] for one in few):
+        if 0 < rare[name] <= RARE_EXAMPLES - sum(rare[one] for one in few):
             few.append(name)
-    none = [name for name in order if not count[name]]
-    return sorted(few + none[: REAL_IMAGES - len(few)])
+    none = [name for name in order if not rare[name]]
+    return sorted(few + none[: count - len(few)])
 
 
 def make_pictures(

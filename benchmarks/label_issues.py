@@ -7,13 +7,18 @@ chosen on one half of the images (with other noise); the figures are of the othe
 rates than 10 % are drawn on the same answers: an image's own errors are never in what the
 detector that answers for it has learned, so a new draw is as good as the first.
 
-    python benchmarks/label_issues.py [--draws 5] [--parts oddities,classes,boxes]
+Each step's rows are kept in ``results/label_issues_steps/``; an interrupted run goes on there.
+
+    python benchmarks/label_issues.py [--draws 3] [--parts oddities,classes,boxes] [--fresh]
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +26,10 @@ from box_detectors import ANSWERS, BoxData, load_answers, load_boxes
 from box_noise import PlantedError, plant
 from cifar_people import load_people
 from numpy.typing import NDArray
-from report import make_row, save_results
+from report import RESULTS, make_row, save_results
 
 from visionloop.core.entities import Detections
+from visionloop.core.files import read_json, write_json
 from visionloop.core.geometry import box_iou
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step, track
@@ -34,6 +40,7 @@ from visionloop.data.quality.box_scorer import BoxIssue, image_doubt, score_boxe
 from visionloop.data.quality.class_issues import out_of_fold_probabilities, rank_label_issues
 from visionloop.serving.images import decode_image
 
+STEPS = RESULTS / "label_issues_steps"
 REPORTED_SEED = 70_000
 """Noise of the report; the scorer was chosen with seeds from 5,000 on."""
 SETTINGS = (("boxes", 0.05), ("boxes", 0.1), ("boxes", 0.2), ("images", 0.2))
@@ -46,19 +53,31 @@ Row = dict[str, Any]
 def main() -> None:
     """Measure, print the table, write ``results/label_issues.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=5, help="draws of noise for each setting")
+    parser.add_argument("--fresh", action="store_true", help="measure finished steps again, too")
+    parser.add_argument("--draws", type=int, default=3, help="draws of noise for each setting")
     parser.add_argument("--parts", default="oddities,classes,boxes", help="comma between them")
     options = parser.parse_args()
     set_quiet_environment()
     rows: list[Row] = []
     parts = options.parts.split(",")
+    if options.fresh:
+        shutil.rmtree(STEPS, ignore_errors=True)
     if "oddities" in parts:
-        rows += oddity_rows()
+        rows += step("oddities", oddity_rows)
     if "classes" in parts:
-        rows += class_rows()
+        rows += step("classes", class_rows)
     if "boxes" in parts:
         rows += box_rows(options.draws)
     save_results("label_issues", rows, draws=options.draws)
+
+
+def step(name: str, measure_rows: Callable[[], list[Row]]) -> list[Row]:
+    """The rows of a step: those of an earlier run, else measured and kept."""
+    path = STEPS / f"{name}.json"
+    if not path.is_file():
+        write_json(path, measure_rows())
+    rows: list[Row] = read_json(path)
+    return rows
 
 
 def oddity_rows() -> list[Row]:
@@ -148,7 +167,11 @@ def box_rows(draws: int) -> list[Row]:
             answers = load_answers(data, strength)
             rows.append(detector_row(data, strength, answers))
             for unit, rate in SETTINGS:
-                rows += setting_rows(data, strength, answers, unit, rate, draws)
+                name_of_step = f"{name}_{strength}_{unit}_{rate}_{draws}"
+                rows += step(
+                    name_of_step,
+                    partial(setting_rows, data, strength, answers, unit, rate, draws),
+                )
     return rows
 
 

@@ -10,6 +10,7 @@ from visionloop.core.entities import Annotation
 from visionloop.core.errors import ConfigError, DataError
 from visionloop.core.tables import REQUESTS, read_table, write_table
 from visionloop.data.formats import coco
+from visionloop.data.quality.exclusions import exclude
 from visionloop.labeling.selection import SELECTION, select
 from visionloop.labeling.state import PushRecord, save_push_record
 from visionloop.labeling.strategies import NEEDS_PROBABILITIES, STRATEGIES
@@ -62,6 +63,13 @@ def test_annotated_and_pushed_samples_are_left_out(embedded) -> None:
     report = select(workspace=space, budget=100)
     assert report.selected == report.pool == 40
     assert sorted(chosen(embedded)) == ids[20:]
+
+
+def test_what_people_excluded_is_not_asked_for(embedded) -> None:
+    exclude(workspace=embedded.cells, names=embedded.ids[:3], reason="the lamp was off")
+    report = select(workspace=embedded.cells, budget=100)
+    assert report.pool == len(embedded.ids) - 3
+    assert not set(chosen(embedded)) & set(embedded.ids[:3])
 
 
 def test_requests_come_first_with_their_reasons(embedded) -> None:

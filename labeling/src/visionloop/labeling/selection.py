@@ -86,15 +86,18 @@ def select(
 def _open_samples(workspace: Workspace) -> pandas.DataFrame:
     """Samples without an annotation and without a task, ordered by id.
 
-    Near-duplicates of test samples stay out: nothing may be trained on them.
+    Near-duplicates of test samples stay out: nothing may be trained on them. So does what
+    people excluded.
     """
     from visionloop.data.annotated import merge_annotations
+    from visionloop.data.quality.exclusions import read_exclusions
     from visionloop.data.raw import read_samples
     from visionloop.data.splits.split import read_splits
 
     samples = read_samples(workspace)
     annotated = {row.sample_id for row in merge_annotations(workspace).annotations}
     excluded = {one for one, split in read_splits(workspace).items() if split == "excluded"}
+    excluded |= set(read_exclusions(workspace))
     taken = annotated | excluded | set(load_push_record(workspace).first)
     left = samples[~samples["sample_id"].isin(list(taken))]
     return left.sort_values("sample_id").reset_index(drop=True)

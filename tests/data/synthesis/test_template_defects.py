@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from visionloop.data.synthesis.board_template import Template
 from visionloop.data.synthesis.boards import draw_template
-from visionloop.data.synthesis.template_defects import KINDS, DefectSizes, Template, draw_defect
+from visionloop.data.synthesis.template_defects import KINDS, DefectSizes, draw_defect
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.errors import DataError
+from visionloop.data.synthesis.board_template import Template
 from visionloop.data.synthesis.boards import draw_template
 from visionloop.data.synthesis.params import TemplateDefectParams
 from visionloop.data.synthesis.recipes import (
@@ -19,7 +20,7 @@ from visionloop.data.synthesis.recipes import (
     take_place,
 )
 from visionloop.data.synthesis.sources import Source, SourcePool
-from visionloop.data.synthesis.template_defects import DefectSizes, Template, draw_defect
+from visionloop.data.synthesis.template_defects import DefectSizes, draw_defect
 from visionloop.serving.images import IMAGE_SUFFIXES, read_image
 
 __all__ = ["make_template_defects"]

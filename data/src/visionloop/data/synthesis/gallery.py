@@ -132,8 +132,9 @@ def draw_scene() -> tuple[Image, Boxes]:
     """A board in colour, with pads, traces and some boxes: uint8 (460, 460, 3), xyxy (N, 4)."""
     import random
 
+    from visionloop.data.synthesis.board_template import Template
     from visionloop.data.synthesis.boards import draw_template
-    from visionloop.data.synthesis.template_defects import Template, draw_defect
+    from visionloop.data.synthesis.template_defects import draw_defect
 
     copper, _, _ = draw_template(random.Random("gallery"), dense=False)
     template = Template(copper > 0)

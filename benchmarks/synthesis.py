@@ -69,6 +69,7 @@ RECIPES: tuple[tuple[str, RecipeParams], ...] = (
 ARMS = ("real", "with made ones")
 CEILING = "600 real"
 """With --ceiling: what twelve times the real images would give at the same passes."""
+NEEDED = ("VISIONLOOP_MIRROR", "VISIONLOOP_WEIGHTS")
 TARGETS = {"general": 0.10, "rare": 2.0}
 
 
@@ -97,6 +98,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--part", choices=("general", "rare"), help="only this part")
     options = parser.parse_args()
+    if missing := [name for name in NEEDED if name not in os.environ]:
+        sys.exit(f"set {' and '.join(missing)}: see the top of {Path(__file__).name}")
     boards = ZippedBoards(Path(os.environ["VISIONLOOP_MIRROR"]) / "deeppcb.zip")
     folder = RESULTS / "synthesis"
     parts = [options.part] if options.part else ["general", "rare"]

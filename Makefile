@@ -24,10 +24,10 @@ demo: $(VENV)/.installed $(STUDIO_VENV)/.installed  ## run the whole ring (RECIP
 	$(BIN)/visionloop demo --recipe $(RECIPE) --studio $(STUDIO)
 
 test: $(VENV)/.installed $(STUDIO_VENV)/.installed  ## the tests (15 minutes or less on two cores)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=15
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-all: $(VENV)/.installed $(STUDIO_VENV)/.installed  ## the tests and the slow ones
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow or not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "slow or not slow"
 
 check: $(VENV)/.installed  ## lint, format, types, layers, architecture
 	$(BIN)/ruff check .

@@ -34,6 +34,20 @@ def pytest_runtest_makereport(item, call):
         report.longrepr = f"skipped in continuous integration: {reason}"
 
 
+LONGEST_FIRST = ("tests/loop/", "tests/pipelines/", "tests/labeling/test_studio", "tests/training/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes start first, so that no worker is left alone with one at the end."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(item.config.rootpath).as_posix()
+        found = [number for number, start in enumerate(LONGEST_FIRST) if name.startswith(start)]
+        return found[0] if found else len(LONGEST_FIRST)
+
+    items.sort(key=place)
+
+
 def _allowed_prefixes() -> list[str]:
     lines = ALLOWED_SKIPS.read_text().splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

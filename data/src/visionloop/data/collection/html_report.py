@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from visionloop.core.files import write_text
+from visionloop.data.pages import write_page
 
 __all__ = ["as_data_url", "write_html"]
 
@@ -15,16 +15,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def write_html(path: Path, template: str, **values: Any) -> Path:
     """Fill a template and write the page durably; every value is escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return write_text(path, environment.get_template(template).render(**values))
+    return write_page(path, TEMPLATES / template, **values)
 
 
 def as_data_url(content: bytes, kind: str) -> str:

@@ -21,11 +21,12 @@ from visionloop.data.formats import coco
 from visionloop.labeling import server
 from visionloop.labeling.annotator import review
 from visionloop.labeling.client import connect
+from visionloop.labeling.decisions import load_decisions
 from visionloop.labeling.meter import meter
 from visionloop.labeling.mistakes import load_mistakes
 from visionloop.labeling.processes import is_port_free
 from visionloop.labeling.project import TABS, find_project, find_tab, setup
-from visionloop.labeling.pull import load_decisions, pull
+from visionloop.labeling.pull import pull
 from visionloop.labeling.push import push
 from visionloop.labeling.second_look import issues
 from visionloop.labeling.state import credentials, load_push_record

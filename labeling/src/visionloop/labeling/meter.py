@@ -9,7 +9,7 @@ from pathlib import Path
 from visionloop.core.errors import DataError
 from visionloop.core.files import write_json
 from visionloop.core.workspace import Workspace
-from visionloop.labeling.pull import Decision, load_decisions
+from visionloop.labeling.decisions import Decision, load_decisions
 
 __all__ = ["LookCost", "MeterReport", "meter"]
 
@@ -59,7 +59,7 @@ def meter(*, workspace: Workspace) -> MeterReport:
     DataError
         If nothing was pulled, or nobody has answered a task yet.
     """
-    decisions = load_decisions(workspace)
+    decisions = [row for row in load_decisions(workspace) if not row.is_skipped]
     if not decisions:
         raise DataError("meter", "nobody has answered a task yet")
     looks = {

@@ -70,10 +70,14 @@ def doubtful_found(workspace: Workspace) -> Result:
     had their second look are settled and counted on neither side.
     """
     from visionloop.core.tables import FINDINGS, read_table
+    from visionloop.labeling.decisions import load_decisions
     from visionloop.labeling.mistakes import load_mistakes
-    from visionloop.labeling.pull import load_decisions
 
-    settled = {row.sample_id for row in load_decisions(workspace) if row.look == "second"}
+    settled = {
+        row.sample_id
+        for row in load_decisions(workspace)
+        if row.look == "second" and not row.is_skipped
+    }
     findings = read_table(workspace.root / "data" / "findings.parquet", FINDINGS)
     suspects = [one for one in dict.fromkeys(findings["sample_id"]) if one not in settled]
     planted = set(load_mistakes(workspace).errors) - settled

@@ -49,6 +49,22 @@ def test_a_frozen_name_is_not_overwritten_unless_asked(ready, workspace):
     assert freeze(workspace=workspace, replace=True).samples == 16
 
 
+def test_next_takes_a_free_name_only_where_the_content_is_new(ready, workspace, run_verb):
+    text = "# the ring\n" + workspace.params.read_text().replace(
+        "version: v1", "version: v1  # now"
+    )
+    workspace.params.write_text(text)
+    for _ in range(2):
+        assert "v1" in run_verb(workspace, "freeze", "--next").stdout
+    assert workspace.params.read_text() == text
+    annotate_in_studio(workspace, {ready[16].sample_id: "functional"})
+    done = run_verb(workspace, "freeze", "--next")
+    assert done.returncode == 0, done.stderr
+    assert "v2 frozen, 16 samples" in done.stdout
+    assert workspace.params.read_text() == text.replace("version: v1", "version: v2")
+    assert workspace.version("v1").exists()
+
+
 def test_studio_outranks_experts_and_the_parent_is_recorded(ready, workspace, make):
     first = freeze(workspace=workspace)
     doubted = ready[5].sample_id

@@ -25,11 +25,17 @@ def freeze_command(
     replace: Annotated[
         bool, typer.Option("--replace", help="overwrite a version of this name")
     ] = False,
+    next_name: Annotated[
+        bool, typer.Option("--next", help="if the name is taken, take the next one: v1, v2")
+    ] = False,
 ) -> None:
     """Freeze what is annotated now as the dataset version of params.yaml."""
     from visionloop.data.versions.freeze import freeze
+    from visionloop.data.versions.next_name import take_next_name
 
     place = find_workspace(workspace)
+    if next_name and not replace:
+        take_next_name(place)
     report = freeze(workspace=place, replace=replace)
     print(", ".join(f"{name} {count}" for name, count in report.splits.items()))
     state = "was frozen already" if report.unchanged else "frozen"

@@ -1,7 +1,7 @@
 """Labeling tasks: what one holds, and which samples have one.
 
-A task's data: ``image`` (address of the picture), ``sample_id``, ``look`` ("first" or
-"second"), ``reason`` (one sentence, shown above the picture), ``rank`` (four digits),
+A task's data: ``image`` (address of the picture), ``sample_id``, ``look`` (row of
+``decisions.LOOKS``), ``reason`` (one sentence, shown above the picture), ``rank`` (four digits),
 ``findings`` (which list of findings asked for it), ``camera``, ``captured_at``. Other
 metadata stays away from annotators: it may give the answer away.
 """
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import StudioClient
+from visionloop.labeling.decisions import LOOKS
 from visionloop.labeling.regions import Region, to_result
 from visionloop.labeling.state import PushRecord, save_push_record
 
@@ -47,7 +48,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Look:
-    """A task on the server: its id, its sample, "first" or "second", the findings behind it."""
+    """A task on the server: its id, its sample, why it exists, the findings behind it."""
 
     task: int
     sample_id: str
@@ -102,7 +103,7 @@ def list_looks(client: StudioClient, project_id: int) -> list[Look]:
     looks = []
     for task in client.tasks(project=project_id, include="id,data"):
         data = task["data"]
-        if data.get("sample_id") and data.get("look") in ("first", "second"):
+        if data.get("sample_id") and data.get("look") in LOOKS:
             found = str(data.get("findings", ""))
             looks.append(Look(task["id"], data["sample_id"], data["look"], found))
     return sorted(looks, key=lambda look: look.task)
@@ -117,6 +118,8 @@ def reconcile(workspace: Workspace, client: StudioClient, project_id: int) -> Pu
     record = PushRecord(project_id, {}, {})
     doubles = []
     for look in list_looks(client, project_id):
+        if look.look not in ("first", "second"):
+            continue  # the review keeps its own: a sample may be asked about again
         tasks = record.first if look.look == "first" else record.second
         if look.sample_id in tasks:
             doubles.append(look.task)

@@ -90,3 +90,45 @@ def meter(workspace: WorkspaceOption = None) -> None:
         f"{first.accepted_share:.0%} of {first.images} images' drafts accepted"
     )
     say_done(made, report.path)
+
+
+@app.command()
+def thresholds(workspace: WorkspaceOption = None) -> None:
+    """Choose, for each class, from which confidence a draft's box is worth showing."""
+    from visionloop.labeling.calibration import thresholds as run
+
+    report = run(workspace=find_workspace(workspace))
+    if report.path is None:
+        say_done("no thresholds chosen", report.why_not)
+        return
+    for name, value in report.thresholds.items():
+        print(f"{name}: {value:.2f}" if value <= 1 else f"{name}: never shown")
+    made = f"thresholds: {report.saved:.1f} s an image saved, {report.saved_before:.1f} s before"
+    say_done(made, report.path, "visionloop label push")
+
+
+@app.command()
+def backend(
+    workspace: WorkspaceOption = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="instead of labeling.backend_port")
+    ] = None,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+) -> None:
+    """Serve drafts and training to Label Studio until interrupted."""
+    from visionloop.labeling.backend.serve import run_backend
+
+    run_backend(workspace=find_workspace(workspace), port=port, host=host)
+
+
+@app.command("train-now")
+def train_now(workspace: WorkspaceOption = None) -> None:
+    """Put a training into the backend's queue, as the button in Label Studio does."""
+    from visionloop.labeling.backend.jobs import JobQueue
+    from visionloop.labeling.backend.keys import running_backend
+
+    space = find_workspace(workspace)
+    job = JobQueue(space).add("training", asked_by="the command line")
+    address = running_backend(space)
+    where = address.url if address else "it begins when the backend runs"
+    say_done(f"training {job.id} waits", where, "" if address else "visionloop label backend")

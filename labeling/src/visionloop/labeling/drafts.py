@@ -1,8 +1,8 @@
-"""Drafts by the current package: what people are shown before they decide."""
+"""Drafts by the newest release: what people are shown before they decide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.config import ProjectParams
+from visionloop.core.entities import Prediction
 from visionloop.core.errors import PackageError
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.params import LabelingParams
@@ -17,9 +18,10 @@ from visionloop.labeling.regions import from_prediction
 from visionloop.labeling.tasks import Draft
 
 if TYPE_CHECKING:
+    from visionloop.serving.package import ModelPackage
     from visionloop.serving.predictor import Predictor
 
-__all__ = ["Drafter", "load_drafter"]
+__all__ = ["FAINT", "Drafter", "load_drafter"]
 
 FAINT = 0.05
 """Boxes below the shown confidence and above this one still make an image uncertain."""
@@ -37,36 +39,64 @@ class Drafter:
         ``<model>@<short fingerprint of the package>``.
     minimum_confidence : float
         Smallest confidence of a box that becomes a region.
+    thresholds : mapping of str to float
+        The same of single classes.
     """
 
-    def __init__(self, predictor: Predictor, version: str, minimum_confidence: float) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        version: str,
+        minimum_confidence: float,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
         self.version = version
+        self.package = predictor.package
         self._predictor = predictor
-        self._minimum = minimum_confidence
         self._classes = predictor.package.manifest.classes
+        self.minimum = dict.fromkeys(self._classes, minimum_confidence) | dict(thresholds or {})
 
-    def draft(self, images: Sequence[Path]) -> list[Draft]:
-        """A draft for each image file.
+    def predict(self, images: Sequence[Path]) -> Iterator[Prediction]:
+        """What the model sees on each image file, faint boxes too.
 
         Raises
         ------
         DataError
-            If a file is damaged.
+            If a file is missing or damaged.
         PackageError
             If the model fails.
         """
         from visionloop.serving.images import read_image
 
-        faint = min(FAINT, self._minimum)
-        drafts = []
+        faint = min(FAINT, *self.minimum.values())
         for start in range(0, len(images), CHUNK):
             pictures = [read_image(path) for path in images[start : start + CHUNK]]
-            for prediction in self._predictor.predict(pictures, minimum_confidence=faint):
-                regions, certainty = from_prediction(
-                    prediction, self._classes, minimum_confidence=self._minimum
-                )
-                drafts.append(Draft(regions, certainty, self.version))
-        return drafts
+            yield from self._predictor.predict(pictures, minimum_confidence=faint)
+
+    def warm_up(self) -> None:
+        """Let the model answer once: the first call is slow, and a broken model is told now.
+
+        Raises
+        ------
+        PackageError
+            If the model fails.
+        """
+        size = self.package.manifest.input
+        self._predictor.predict([np.full((size.height, size.width, 3), 114, np.uint8)])
+
+    def draft(self, images: Sequence[Path]) -> list[Draft]:
+        """A draft for each image file; raises as :meth:`predict`."""
+        return [self._draft(prediction) for prediction in self.predict(images)]
+
+    def _draft(self, prediction: Prediction) -> Draft:
+        smallest = min(self.minimum.values())
+        regions, certainty = from_prediction(prediction, self._classes, minimum_confidence=smallest)
+        shown = [
+            region
+            for region in regions
+            if region.xyxy is None or (region.confidence or 0) >= self.minimum[region.class_name]
+        ]
+        return Draft(shown, certainty, self.version)
 
     def probabilities(self, images: Iterable[Path]) -> NDArray[np.float32]:
         """What selection by uncertainty needs.
@@ -94,19 +124,23 @@ class Drafter:
 def load_drafter(
     workspace: Workspace, project: ProjectParams, params: LabelingParams
 ) -> Drafter | None:
-    """The drafter of the workspace's package; None before the first export.
+    """The drafter of the newest release, else of the workspace's package; None without either.
+
+    Its thresholds are those that ``visionloop label thresholds`` chose for this very package,
+    else ``labeling.draft_confidence``.
 
     Raises
     ------
     PackageError
-        If the package must not be loaded, or answers another question than the project.
+        If the release or package must not be loaded, or answers another question than the
+        project; if the releases were set back to an older one.
     """
-    if not (workspace.package / "manifest.json").exists():
-        return None
-    from visionloop.serving.package import load_package
+    from visionloop.labeling.calibration import read_thresholds
     from visionloop.serving.predictor import Predictor
 
-    package = load_package(workspace.package)
+    package = _newest_package(workspace, project.model)
+    if package is None:
+        return None
     manifest = package.manifest
     problems = []
     if manifest.vision_task != project.vision_task:
@@ -114,8 +148,21 @@ def load_drafter(
     if list(manifest.classes) != project.classes:
         problems.append(f"knows the classes {manifest.classes}, the project {project.classes}")
     if problems:
-        raise PackageError(
-            str(workspace.package), problems, "export it again: visionloop train export"
-        )
+        raise PackageError(str(package.path), problems, "export it again: visionloop train export")
     version = f"{project.model}@{package.sha256[:12]}"
-    return Drafter(Predictor(package), version, params.draft_confidence)
+    thresholds = read_thresholds(workspace, package.sha256)
+    return Drafter(Predictor(package), version, params.draft_confidence, thresholds)
+
+
+def _newest_package(workspace: Workspace, model: str) -> ModelPackage | None:
+    from visionloop.labeling.state import state_folder
+    from visionloop.serving.package import load_package
+    from visionloop.serving.release_index import INDEX_NAME
+    from visionloop.serving.releases import fetch_newest, newest
+
+    if (workspace.releases / INDEX_NAME).exists() and newest(workspace.releases, model):
+        seen = state_folder(workspace) / f"release-seen-{model}.json"
+        return fetch_newest(releases=workspace.releases, model=model, state=seen)[1]
+    if (workspace.package / "manifest.json").exists():
+        return load_package(workspace.package)
+    return None

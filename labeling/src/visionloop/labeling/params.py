@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from visionloop.core.config import ProjectParams, StrictModel, load_blocks
 from visionloop.core.workspace import Workspace
 
-__all__ = ["LabelingParams", "load_params"]
+__all__ = ["PROGRAMS", "LabelingParams", "load_params"]
+
+PROGRAMS = {"visionloop": "visionloop.pipelines", "dvc": "dvc"}
+"""What a training command may begin with, and the module that it runs."""
+
+TRAINING_COMMANDS = (
+    "visionloop label pull",
+    "visionloop data freeze --next",
+    "visionloop train train",
+    "visionloop train export",
+    "visionloop evaluate evaluate",
+    "visionloop evaluate robustness",
+    "visionloop evaluate gate",
+    "visionloop evaluate promote",
+    "visionloop watch --once",
+)
 
 
 class LabelingParams(StrictModel):
@@ -33,6 +48,24 @@ class LabelingParams(StrictModel):
     second_look: int = Field(
         default=40, ge=1, description="doubtful samples that go back for a second look"
     )
+    backend_port: int = Field(
+        default=9090, ge=0, le=65535, description="of the ML backend on this machine; 0 takes any"
+    )
+    pull_minutes: float = Field(
+        default=10.0, gt=0, description="longest time between two pulls while the backend runs"
+    )
+    training_commands: list[str] = Field(
+        default=list(TRAINING_COMMANDS),
+        description="what the button Start training runs, one after another; new drafts follow",
+    )
+
+    @field_validator("training_commands")
+    @classmethod
+    def _known_programs(cls, commands: list[str]) -> list[str]:
+        for command in commands:
+            if (command.split() or [""])[0] not in PROGRAMS:
+                raise ValueError(f"'{command}' must begin with {' or '.join(PROGRAMS)}")
+        return commands
 
 
 def load_params(workspace: Workspace) -> tuple[ProjectParams, LabelingParams]:

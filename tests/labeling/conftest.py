@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -131,6 +132,30 @@ def studio(tmp_path_factory, key_pair) -> Iterator[Project]:
             yield project
         finally:
             server.stop(project.cells)
+
+
+@pytest.fixture(scope="module")
+def neighbour(studio, tmp_path_factory) -> Project:
+    """The same images and the same Label Studio, but a project folder of its own."""
+    root = tmp_path_factory.mktemp("neighbour")
+    (root / "data").mkdir()
+    (root / "data" / "raw").symlink_to(studio.cells.raw)
+    (root / "studio").mkdir()
+    for name in ("server.json", "credentials.json"):
+        shutil.copy(studio.cells.studio_state / name, root / "studio" / name)
+    cells, boards = Workspace(root), Workspace(root, variant="boards")
+    for workspace, task, classes in (
+        (cells, "classification", CELLS),
+        (boards, "detection", BOARDS),
+    ):
+        workspace.own.mkdir(parents=True, exist_ok=True)
+        model = f"{root.name}-{task}"
+        text = PARAMS.format(model=model, task=task, classes=", ".join(classes))
+        workspace.params.write_text(text)
+        shutil.copytree(
+            (studio.cells if workspace is cells else studio.boards).package, workspace.package
+        )
+    return replace(studio, cells=cells, boards=boards)
 
 
 @pytest.fixture(scope="session")

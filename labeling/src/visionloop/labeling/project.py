@@ -74,7 +74,7 @@ def setup(*, workspace: Workspace) -> SetupReport:
         changed = {name: value for name, value in settings.items() if found[name] != value}
         if changed:
             client.patch(f"/api/projects/{found['id']}/", changed)
-    _ensure_storage(client, found["id"], str(workspace.images))
+    _ensure_storage(client, found["id"], str(workspace.images.resolve()))
     _ensure_tabs(client, found["id"], params)
     return SetupReport(found["id"], f"{client.url}/projects/{found['id']}/data", created)
 

@@ -213,7 +213,7 @@ def _environment(workspace: Workspace, account: Credentials) -> dict[str, str]:
         **QUIET_ENVIRONMENT,
         "LABEL_STUDIO_BASE_DATA_DIR": str(workspace.studio_state / "server"),
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
-        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(workspace.raw),
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(workspace.raw.resolve()),
         "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
         "LABEL_STUDIO_USERNAME": account.email,
         "LABEL_STUDIO_PASSWORD": account.password,

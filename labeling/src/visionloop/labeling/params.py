@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from visionloop.core.config import ProjectParams, StrictModel, load_blocks
 from visionloop.core.workspace import Workspace
+from visionloop.labeling.review.params import ReviewParams
 
 __all__ = ["PROGRAMS", "LabelingParams", "load_params"]
 
@@ -48,6 +49,7 @@ class LabelingParams(StrictModel):
     second_look: int = Field(
         default=40, ge=1, description="doubtful samples that go back for a second look"
     )
+    review: ReviewParams = Field(default_factory=ReviewParams, description="see ReviewParams")
     backend_port: int = Field(
         default=9090, ge=0, le=65535, description="of the ML backend on this machine; 0 takes any"
     )

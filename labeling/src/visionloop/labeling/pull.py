@@ -105,13 +105,13 @@ def _compose(workspace: Workspace, store: DecisionStore) -> PullReport:
     from visionloop.data.formats import coco
     from visionloop.data.raw import read_samples
 
-    project, _ = load_params(workspace)
+    project, params = load_params(workspace)
     samples = read_samples(workspace).set_index("sample_id")
     images: list[coco.CocoImage] = []
     annotations: list[Annotation] = []
     replaced = 0
     for sample_id, decisions in store.by_sample():
-        verdict = settle(decisions)
+        verdict = settle(decisions, min_iou=params.review.min_iou)
         if verdict is None:
             continue
         row = samples.loc[sample_id]

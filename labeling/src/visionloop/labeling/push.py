@@ -145,17 +145,19 @@ def _redraft(
     """Give open tasks the current drafts, then show those.
 
     A draft of another version than the project's is not shown, so an open second look
-    keeps its suggestion under the new name.
+    keeps its suggestion under the new name, and an open dispute its two answers. A second
+    opinion never has a draft.
     """
     from visionloop.data.raw import read_samples
 
+    samples = {row["sample_id"]: row for row in read_samples(workspace).to_dict("records")}
     stale = [
         task
         for task in client.tasks(project=project["id"], fields="all", query=OPEN)
         if all(row["model_version"] != drafter.version for row in task["predictions"])
+        and _is_ours(task, samples)
     ]
-    samples = {row["sample_id"]: row for row in read_samples(workspace).to_dict("records")}
-    for batch in _batches([task for task in stale if _is_ours(task, samples)], size):
+    for batch in _batches(stale, size):
         first = [task for task in batch if task["data"]["look"] == "first"]
         rows = [samples[task["data"]["sample_id"]] for task in first]
         drafts = drafter.draft([workspace.images / row["file_name"] for row in rows])
@@ -164,7 +166,7 @@ def _redraft(
             for task, row, draft in zip(first, rows, drafts, strict=True)
         ]
         for task in batch:
-            if task["data"]["look"] == "second" and task["predictions"]:
+            if task["data"]["look"] != "first":
                 newest = max(task["predictions"], key=lambda row: row["id"])
                 kept = {"score": newest["score"], "result": newest["result"]}
                 predictions.append({"task": task["id"], "model_version": drafter.version, **kept})
@@ -175,6 +177,7 @@ def _redraft(
 
 
 def _is_ours(task: Mapping[str, Any], samples: Mapping[str, Any]) -> bool:
-    return task["data"].get("look") in ("first", "second") and (
-        task["data"].get("sample_id") in samples
-    )
+    """A first look, or another whose draft was made of answers or findings."""
+    look = task["data"].get("look")
+    has_kept_draft = look in ("second", "adjudicate") and task["predictions"]
+    return bool(look == "first" or has_kept_draft) and task["data"].get("sample_id") in samples

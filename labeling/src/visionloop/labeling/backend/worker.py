@@ -12,8 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -97,15 +96,21 @@ def _run(
     return process.wait(), "\n".join(last)
 
 
-def _follow(output: IO[str], log: IO[str], tell: Callable[[float], None]) -> Sequence[str]:
-    """Copy the output to the log, tell the progress, and keep the last lines."""
-    last: deque[str] = deque(maxlen=LAST_LINES)
+def _follow(output: IO[str], log: IO[str], tell: Callable[[float], None]) -> list[str]:
+    """Copy the output to the log, tell the progress, and keep what was said last.
+
+    That is the last line that is not indented, and the lines below it: an error of ours with
+    its problems and its next step, or the last line of a traceback.
+    """
+    last: list[str] = []
     told = 0.0
     for line in output:
         text = mask_secrets(line.rstrip())
         log.write(text + "\n")
-        if text.strip():
-            last.append(text[:500])
+        if text and not text[0].isspace():
+            last = [text[:500]]
+        elif text.strip():
+            last[LAST_LINES - 1 :] = [text[:500]]
         share, now = read_fraction(text), time.monotonic()
         if share is not None and now - told >= TELL_SECONDS:
             told = now

@@ -79,6 +79,34 @@ def issues(
 
 
 @app.command()
+def review(workspace: WorkspaceOption = None) -> None:
+    """Ask other people for second opinions; send disagreements to be settled."""
+    from visionloop.labeling.review.sending import review as run
+
+    report = run(workspace=find_workspace(workspace))
+    made = (
+        f"asked for {report.sent} second opinions ({report.again} of them again, "
+        f"{report.waiting} wait), sent {report.disputes} disagreements"
+    )
+    if len(report.reviewers) < 2:
+        made += "; a second person must join: Label Studio, Organization, Invite People"
+    say_done(made, report.url, "tabs 'Second opinion' and 'Disagreements', then: label pull")
+
+
+@app.command()
+def agreement(workspace: WorkspaceOption = None) -> None:
+    """Measure how well people agree, by class and person by person."""
+    from visionloop.labeling.review.report import agreement as run
+
+    report = run(workspace=find_workspace(workspace))
+    images = report.agreement.images
+    made = f"{images.agreed} of {images.samples} samples are alike to two people"
+    if images.low is not None and images.high is not None:
+        made += f" ({images.low:.0%} to {images.high:.0%})"
+    say_done(made, report.page, "visionloop label review sends the others to be settled")
+
+
+@app.command()
 def meter(workspace: WorkspaceOption = None) -> None:
     """Measure what annotation costs: seconds an image, drafts accepted."""
     from visionloop.labeling.meter import meter as run

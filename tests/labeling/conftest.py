@@ -28,7 +28,7 @@ CELLS, BOARDS = ["functional", "defective"], ["open", "short", "spur"]
 WIDTH, HEIGHT = 60, 40
 PARAMS = """\
 project: {{recipe: test, model: {model}, vision_task: {task}, classes: [{classes}], seed: 3}}
-labeling: {{port: 0, strategy: clustered, budget: 30, batch: 10, second_look: 5}}
+labeling: {{port: 0, strategy: typical, budget: 30, batch: 10, second_look: 5}}
 """
 
 
@@ -162,6 +162,12 @@ def neighbour(studio, tmp_path_factory) -> Project:
 def new_package(key_pair) -> Callable[[Path, float], None]:
     """Writes a classifier package of another sharpness."""
     return lambda folder, gain: write_classifier(folder, key_pair[0], gain)
+
+
+@pytest.fixture(scope="session")
+def new_detector(key_pair) -> Callable[[Path], None]:
+    """Writes a detector package."""
+    return lambda folder: write_detector(folder, key_pair[0])
 
 
 def write_classifier(folder: Path, key: Path, gain: float = 4.0) -> None:

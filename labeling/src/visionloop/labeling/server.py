@@ -49,6 +49,10 @@ __all__ = [
 ]
 
 START_SECONDS = 300.0
+WEBHOOK_SECONDS = "0.2"
+"""Label Studio waits for the receiver of a webhook while the annotator waits; ours answers in
+milliseconds, and a hint that is lost is made good by the next pull."""
+
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 """Variables the server gets from our environment; nothing else, so no key and no
 setting of another Label Studio reaches it."""
@@ -219,6 +223,7 @@ def _environment(workspace: Workspace, account: Credentials) -> dict[str, str]:
         "LABEL_STUDIO_PASSWORD": account.password,
         "ML_BLOCK_LOCAL_IP": "false",
         "SSRF_PROTECTION_ENABLED": "false",
+        "WEBHOOK_TIMEOUT": WEBHOOK_SECONDS,
     }
 
 

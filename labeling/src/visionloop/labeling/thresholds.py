@@ -19,7 +19,7 @@ __all__ = ["NEVER", "choose_thresholds", "seconds_saved"]
 NEVER = 1.01
 """Threshold of a class whose boxes are never worth showing."""
 
-BORROWED = 20.0
+BORROWED = 10.0
 """So many boxes' worth of the average class counts beside a class's own boxes: with few of
 them its threshold stays near that of all classes together."""
 

@@ -132,7 +132,7 @@ def _add_protocol(app: FastAPI, backend: Backend) -> None:
             raise HTTPException(422, "'tasks' must be a list of tasks")
         if len(tasks) > MOST_TASKS:
             raise HTTPException(413, f"more than {MOST_TASKS} tasks in one request")
-        drafter = backend.current.get()
+        drafter = await asyncio.to_thread(backend.current.get)
         if drafter is None:
             return {"results": [[] for _ in tasks]}
         async with turn:

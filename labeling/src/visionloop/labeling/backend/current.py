@@ -15,6 +15,7 @@ from visionloop.labeling.params import load_params
 __all__ = ["CurrentDrafter"]
 
 LOOK_SECONDS = 2.0
+FIRST_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
@@ -37,12 +38,14 @@ class CurrentDrafter:
         self._on_swap = on_swap
         self._drafter: Drafter | None = None
         self._seen: tuple[object, ...] | None = None
+        self._has_looked = threading.Event()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="releases", daemon=True)
         self.problem = ""
 
     def get(self) -> Drafter | None:
-        """The drafter to use now; None before the first model."""
+        """The drafter to use now; None before the first model. Waits while the first is loaded."""
+        self._has_looked.wait(FIRST_SECONDS)
         return self._drafter
 
     @property
@@ -85,6 +88,7 @@ class CurrentDrafter:
                 self.look()
             except Exception:  # a watcher that died would never see the next release
                 log.exception("looking for a release failed")
+            self._has_looked.set()
             self._is_over.wait(LOOK_SECONDS)
 
     def _stamps(self) -> tuple[object, ...]:

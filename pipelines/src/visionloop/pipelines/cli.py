@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("visionloop.pipelines.ring_cli:init", "Make a project folder for a recipe."),
     "doctor": ("visionloop.pipelines.ring_cli:doctor", "What is installed, reachable, free."),
     "demo": ("visionloop.pipelines.ring_cli:demo", "Run the whole ring on real images."),
-    "up": ("visionloop.pipelines.ring_cli:up", "Start MLflow, Label Studio and the report."),
+    "up": ("visionloop.pipelines.ring_cli:up", "Make or open a project; start Label Studio."),
     "down": ("visionloop.pipelines.ring_cli:down", "Stop what `up` started."),
     "watch": ("visionloop.pipelines.ring_cli:watch", "Release verified champions."),
 }

@@ -84,16 +84,21 @@ def demo(
 def up(
     recipe: RecipeOption = "solar",
     folder: Annotated[
-        Path | None, typer.Option(help="project folder (default: workspace/<recipe>)")
+        Path | None, typer.Option(help="project folder (default: this one, or workspace/<recipe>)")
     ] = None,
     mlflow_port: Annotated[int, typer.Option(help="port of MLflow on 127.0.0.1")] = 5000,
     studio_port: Annotated[int, typer.Option(help="port of Label Studio on 127.0.0.1")] = 8080,
     report_port: Annotated[int, typer.Option(help="port of the report on 127.0.0.1")] = 8900,
+    backend_port: Annotated[
+        int | None, typer.Option(help="port of the ML backend, instead of labeling.backend_port")
+    ] = None,
 ) -> None:
     from visionloop.pipelines.servers import start_servers
 
     start_servers(
-        folder=folder or Path("workspace") / recipe,
+        recipe=recipe,
+        backend_port=backend_port,
+        folder=folder or _project_folder(recipe),
         mlflow_port=mlflow_port,
         studio_port=studio_port,
         report_port=report_port,
@@ -108,7 +113,13 @@ def down(
 ) -> None:
     from visionloop.pipelines.servers import stop_servers
 
-    stop_servers(folder=folder or Path("workspace") / recipe)
+    stop_servers(folder=folder or _project_folder(recipe))
+
+
+def _project_folder(recipe: str) -> Path:
+    """This folder where it is a project, else the one that the demo uses."""
+    is_project = Path("params.yaml").exists() and Path(".dvc").is_dir()
+    return Path() if is_project else Path("workspace") / recipe
 
 
 def watch(

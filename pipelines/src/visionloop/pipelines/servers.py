@@ -30,51 +30,118 @@ __all__ = [
 ]
 
 
-def start_servers(*, folder: Path, mlflow_port: int, studio_port: int, report_port: int) -> None:
-    """Start what shows a project: MLflow, Label Studio, the report page.
+def start_servers(
+    *,
+    folder: Path,
+    mlflow_port: int,
+    studio_port: int,
+    report_port: int,
+    backend_port: int | None = None,
+    recipe: str = "solar",
+) -> None:
+    """Start what people work with: MLflow, Label Studio, its ML backend, the report page.
+
+    A folder that is empty or not there becomes a project of the recipe, with its samples
+    imported and its first tasks in Label Studio. What runs already is left running.
 
     Raises
     ------
     InputError
-        If there is no project, or a port is in use.
+        If the folder holds something else, or a port is in use.
     UnreachableError
         If a server does not answer in time.
     """
     from visionloop.labeling import server as studio
+    from visionloop.labeling.backend.serve import connect_running, start_backend
     from visionloop.labeling.state import credentials
-
-    workspace = _open_project(folder)
-    refuse_taken_port("MLflow", mlflow_port)
-    refuse_taken_port("report", report_port)
-    studio.start(workspace, port=studio_port)  # first: it may be missing, or its port taken
-    processes = {"MLflow": start_mlflow(workspace, mlflow_port)}
-    command = [sys.executable, "-m", "http.server", str(report_port), "--bind", "127.0.0.1"]
-    processes["report"] = _spawn(
-        [*command, "--directory", str(workspace.reports)], workspace, "report"
+    from visionloop.pipelines.demo.run import use_demo_keys
+    from visionloop.pipelines.first_run import (
+        open_or_make_project,
+        prepare_labeling,
+        prepare_samples,
     )
-    write_json(_record(workspace), {name: process.pid for name, process in processes.items()})
-    say_step("waiting for MLflow and Label Studio (up to a minute)")
-    wait_until_answers("MLflow", f"http://127.0.0.1:{mlflow_port}/health", processes["MLflow"])
+
+    workspace = open_or_make_project(folder, recipe)
+    use_demo_keys(workspace)
+    os.environ["VISIONLOOP_WORKSPACE"] = str(workspace.root)
+    pages = {"mlflow": mlflow_port, "report": report_port}
+    running = _running_pages(workspace)
+    for name, port in pages.items():
+        if name not in running:
+            refuse_taken_port(name, port)
+    studio.start(workspace, port=studio_port)  # first: it may be missing, or its port taken
+    prepare_samples(workspace)  # while Label Studio starts
+    pages = running | _start_pages(workspace, pages, running)
     address = studio.wait_ready(workspace)
+    project = prepare_labeling(workspace)
+    backend = start_backend(workspace, port=backend_port)
+    connect_running(workspace)
     account = credentials(workspace)
-    print(f"MLflow        http://127.0.0.1:{mlflow_port}")
-    print(f"Label Studio  {address.url}   sign in: {account.email} / {account.password}")
-    print(f"report        http://127.0.0.1:{report_port}/demo/index.html")
-    print(f"next: visionloop down --folder {folder} stops them")
+    print(f"Label Studio  {project}")
+    print(f"   sign in    {account.email} / {account.password}")
+    print(f"   training   {backend.url}   the same name and password")
+    print(f"MLflow        http://127.0.0.1:{pages['mlflow']}")
+    print(f"report        http://127.0.0.1:{pages['report']}/demo/index.html")
+    print(f"next: annotate at {address.url}; visionloop down --folder {folder} stops everything")
 
 
 def stop_servers(*, folder: Path) -> None:
     """Stop what :func:`start_servers` started, by the ids it recorded."""
     from visionloop.labeling import server as studio
+    from visionloop.labeling.backend.serve import stop_backend
+    from visionloop.labeling.processes import is_running
 
     workspace = _open_project(folder)
+    stop_backend(workspace)
     record = _record(workspace)
     if record.is_file():
-        for name, pid in read_json(record).items():
-            stop_process(name, int(pid))
+        for name, row in read_json(record).items():
+            if is_running(int(row["pid"]), str(row["started"])):
+                stop_process(name, int(row["pid"]))
         record.unlink()
     studio.stop(workspace)
     print("stopped")
+
+
+def _running_pages(workspace: Workspace) -> dict[str, int]:
+    """Name and port of MLflow and the report page where an earlier call started them."""
+    from visionloop.labeling.processes import is_running
+
+    record = _record(workspace)
+    rows = read_json(record) if record.is_file() else {}
+    return {
+        name: int(row["port"])
+        for name, row in rows.items()
+        if is_running(int(row["pid"]), str(row["started"]))
+    }
+
+
+def _start_pages(
+    workspace: Workspace, wanted: dict[str, int], running: dict[str, int]
+) -> dict[str, int]:
+    """Start MLflow and the report page where they do not run; the ports of the started ones."""
+    from visionloop.labeling.processes import start_time
+
+    rows = read_json(_record(workspace)) if running else {}
+    started: dict[str, int] = {}
+    for name, port in wanted.items():
+        if name in running:
+            continue
+        process = (start_mlflow if name == "mlflow" else _start_report)(workspace, port)
+        began = start_time(process.pid)
+        rows[name] = {"pid": process.pid, "started": began, "port": port}
+        write_json(_record(workspace), rows)
+        if name == "mlflow":
+            say_step("waiting for MLflow and Label Studio (up to a minute)")
+            wait_until_answers("MLflow", f"http://127.0.0.1:{port}/health", process)
+        started[name] = port
+    return started
+
+
+def _start_report(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
+    workspace.reports.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    return _spawn([*command, "--directory", str(workspace.reports)], workspace, "report")
 
 
 def start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:

@@ -30,7 +30,7 @@ from visionloop.core.plugins import resolve
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import track
 from visionloop.data.quality.class_issues import rank_label_issues
-from visionloop.labeling.strategies import STRATEGIES
+from visionloop.labeling.strategies import STRATEGIES, Pool
 from visionloop.training.head import FeatureSplit, train_head
 from visionloop.training.params import TrainingParams
 from visionloop.training.resume import ResumePoint
@@ -94,7 +94,7 @@ def measure_split(cells: Cells, number: int) -> dict[str, float]:
     found = {"mono-only": poly_quality(cells, split, before)}
     loss_from = quality(cells, split.test["mono"], before)
     found |= issue_figures(cells, mono, said, split.studio, first_errors, number, "mono")
-    for name in ("random", "clustered", "uncertain", "recommended"):
+    for name in ("random", "typical", "margin", "recommended"):
         chosen = choose(name, cells, split, mono, before)
         errors = mistakes(split, chosen)
         told = said.copy()
@@ -124,9 +124,15 @@ def choose(
     vectors = cells.vectors[split.pool]
     defective = 1 / (1 + np.exp(-(vectors @ before[:-1] + before[-1])))
     probabilities = np.stack([1 - defective, defective], axis=1).astype(np.float32)
-    function: Callable[..., Rows] = resolve(STRATEGIES, name, kind="selection strategy")
-    known = cells.vectors[annotated]
-    return split.pool[function(vectors, probabilities, BUDGET, split.number, annotated=known)]
+    function: Callable[[Pool], Rows] = resolve(STRATEGIES, name, kind="selection strategy")
+    pool = Pool(
+        vectors=vectors,
+        budget=BUDGET,
+        seed=split.number,
+        probabilities=probabilities,
+        known_vectors=cells.vectors[annotated],
+    )
+    return split.pool[function(pool)]
 
 
 def second_look(
@@ -269,7 +275,7 @@ def make_rows(found: dict[str, NDArray[np.float64]]) -> list[dict[str, Any]]:
     loss = found["recommended mono loss"]
     rows = [
         mean_row(f"{poly}recommended", found["recommended"], target=0.75),
-        *(mean_row(poly + name, found[name]) for name in ("random", "clustered", "uncertain")),
+        *(mean_row(poly + name, found[name]) for name in ("random", "typical", "margin")),
         mean_row("the same, no poly annotated", found["mono-only"]),
         mean_row("the same, all poly annotated", found["all"]),
         mean_row("recommended less random, paired over splits", gain, target=0.0, is_strict=True),

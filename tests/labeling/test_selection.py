@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas
 import pytest
 
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import ConfigError, DataError
-from visionloop.core.tables import REQUESTS, read_table, write_table
+from visionloop.core.tables import REQUESTS, SAMPLES, read_table, write_table
 from visionloop.data.formats import coco
 from visionloop.data.quality.exclusions import exclude
 from visionloop.labeling.selection import SELECTION, select
 from visionloop.labeling.state import PushRecord, save_push_record
-from visionloop.labeling.strategies import NEEDS_PROBABILITIES, STRATEGIES
 
 
 def chosen(project) -> list[str]:
     path = project.cells.studio_state / "selection.parquet"
     return read_table(path, SELECTION).sort_values("order")["sample_id"].tolist()
-
-
-def call(name: str, vectors, probabilities, budget, seed=0):
-    from visionloop.core.plugins import resolve
-
-    return resolve(STRATEGIES, name, kind="strategy")(vectors, probabilities, budget, seed)
-
-
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
-def test_every_strategy_chooses_as_many_as_asked_once_each_and_the_same_again(name) -> None:
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(80, 6)).astype(np.float32)
-    vectors[40:60] = vectors[0]  # identical images leave clusters empty
-    probabilities = rng.dirichlet((1, 1), 80).astype(np.float32)
-    first = call(name, vectors, probabilities, 30)
-    assert len(first) == len(set(first.tolist())) == 30
-    assert first.dtype == np.int64
-    assert call(name, vectors, probabilities, 30).tolist() == first.tolist()
-    assert sorted(call(name, vectors, probabilities, 200).tolist()) == list(range(80))
-
-
-def test_clustered_reaches_every_cluster() -> None:
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(5, 16)) * 4
-    which = np.repeat(np.arange(5), (100, 50, 20, 10, 5))
-    vectors = (centres[which] + rng.normal(0, 0.3, (185, 16))).astype(np.float32)
-    assert set(which[call("clustered", vectors, None, 5)]) == set(range(5))
-
-
-def test_uncertain_takes_the_smallest_margin_first() -> None:
-    rows = np.array([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7]], np.float32)
-    assert call("uncertain", np.zeros((3, 2), np.float32), rows, 2).tolist() == [1, 2]
-    assert "uncertain" in NEEDS_PROBABILITIES
 
 
 def test_annotated_and_pushed_samples_are_left_out(embedded) -> None:
@@ -82,7 +47,7 @@ def test_requests_come_first_with_their_reasons(embedded) -> None:
     assert sorted(chosen(embedded)[:10]) == ids
     frame = read_table(report.path, SELECTION).sort_values("order")
     assert frame["reason"].tolist()[:10] == ["drifted"] * 10
-    assert "clustered" in frame["reason"].tolist()[11]
+    assert "typical" in frame["reason"].tolist()[11]
 
 
 def test_same_seed_same_choice(embedded) -> None:
@@ -93,10 +58,10 @@ def test_same_seed_same_choice(embedded) -> None:
 
 
 def test_wrong_strategy_missing_embeddings_missing_package(project, embedded) -> None:
-    with pytest.raises(ConfigError, match="did you mean 'clustered'"):
-        select(workspace=embedded.cells, strategy="clusterd")
+    with pytest.raises(ConfigError, match="did you mean 'typical'"):
+        select(workspace=embedded.cells, strategy="typicl")
     with pytest.raises(DataError, match="no model package"):
-        select(workspace=embedded.cells, strategy="uncertain")
+        select(workspace=embedded.cells, strategy="margin")
     (embedded.cells.embeddings / "embeddings.npz").unlink()
     with pytest.raises(DataError):
         select(workspace=embedded.cells)
@@ -106,3 +71,45 @@ def test_nothing_left(embedded) -> None:
     save_push_record(embedded.cells, PushRecord(1, dict.fromkeys(embedded.ids, 1), {}))
     with pytest.raises(DataError, match="every sample is annotated"):
         select(workspace=embedded.cells)
+
+
+@pytest.fixture
+def trusted(key_pair, monkeypatch) -> None:
+    """Packages of the test's key are trusted."""
+    monkeypatch.setenv("VISIONLOOP_TRUSTED_KEYS", str(key_pair[1]))
+
+
+def test_margin_asks_the_package_and_takes_its_doubtful_samples(
+    embedded, new_package, trusted
+) -> None:
+    new_package(embedded.cells.package, 4.0)
+    select(workspace=embedded.cells, strategy="margin", budget=10)
+    from_boundary = {one: abs(level - 127.5) for one, level in embedded.levels.items()}
+    nearest = sorted(embedded.ids, key=from_boundary.__getitem__)
+    assert set(chosen(embedded)) <= set(nearest[:12])
+
+
+def test_for_boards_the_boxes_decide(embedded, new_detector, trusted) -> None:
+    new_detector(embedded.boards.package)
+    report = select(workspace=embedded.boards, strategy="boxes", budget=10)
+    ids = read_table(report.path, SELECTION).sort_values("order")["sample_id"]
+    taken = [embedded.levels[one] for one in ids]
+    others = [level for one, level in embedded.levels.items() if one not in set(ids)]
+    assert max(abs(one / 255 - 0.53) for one in taken) < 0.15
+    assert max(abs(one / 255 - 0.53) for one in others) > 0.25
+
+
+def test_disagreement_needs_a_champion_and_another_package(embedded, new_package, trusted) -> None:
+    new_package(embedded.cells.package, 4.0)
+    with pytest.raises(DataError, match="compares two packages"):
+        select(workspace=embedded.cells, strategy="disagreement")
+
+
+def test_the_mix_takes_every_camera_alike(embedded) -> None:
+    path = embedded.cells.raw / "samples.parquet"
+    frame = read_table(path, SAMPLES)
+    frame["camera"] = ["rare" if number < 6 else "usual" for number in range(len(frame))]
+    write_table(path, SAMPLES, frame)
+    select(workspace=embedded.cells, strategy="mix", budget=10)
+    rare = set(frame["sample_id"][:6])
+    assert 4 <= len(rare & set(chosen(embedded))) <= 6

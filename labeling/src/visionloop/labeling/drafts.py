@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visionloop.core.config import ProjectParams
 from visionloop.core.entities import Prediction
@@ -97,28 +96,6 @@ class Drafter:
             if region.xyxy is None or (region.confidence or 0) >= self.minimum[region.class_name]
         ]
         return Draft(shown, certainty, self.version)
-
-    def probabilities(self, images: Iterable[Path]) -> NDArray[np.float32]:
-        """What selection by uncertainty needs.
-
-        Returns
-        -------
-        float32 array (N, C)
-            Class probabilities; for boxes (N, 2), so that the margin is the certainty.
-        """
-        from visionloop.core.entities import ClassProbabilities
-        from visionloop.core.progress import track
-        from visionloop.serving.images import read_image
-
-        rows = []
-        for path in track(list(images), "looking at the pool"):
-            prediction = self._predictor.predict([read_image(path)], minimum_confidence=FAINT)[0]
-            if isinstance(prediction.answer, ClassProbabilities):
-                rows.append(prediction.answer.probabilities)
-                continue
-            certainty = from_prediction(prediction, self._classes, minimum_confidence=1.0)[1]
-            rows.append(np.array([(1 + certainty) / 2, (1 - certainty) / 2], np.float32))
-        return np.stack(rows)
 
 
 def load_drafter(

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visionloop.core.errors import DataError
 from visionloop.core.plugins import resolve
 from visionloop.core.tables import REQUESTS, Table, read_table, write_table
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.params import load_params
+from visionloop.labeling.pool_answers import ask_challenger, ask_champion
 from visionloop.labeling.state import load_push_record, state_folder
-from visionloop.labeling.strategies import NEEDS_PROBABILITIES, STRATEGIES
+from visionloop.labeling.strategies import (
+    NEEDS_CHALLENGER,
+    NEEDS_PROBABILITIES,
+    STRATEGIES,
+    USES_PROBABILITIES,
+    Indices,
+    Pool,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -74,11 +82,12 @@ def select(
     requests = _requests(workspace)
     is_requested = pool["sample_id"].isin(list(requests))
     wanted, others = pool[is_requested], pool[~is_requested]
-    chosen = _choose(workspace, wanted, budget, name, project.seed)
+    chosen = _choose(workspace, wanted, budget, name, project.seed, requests)
     rest = budget - len(chosen)
-    if rest > 0 and len(others):
-        chosen += _choose(workspace, others, rest, name, project.seed)
-    reasons = [requests.get(one) or f"Chosen by the strategy '{name}'." for one in chosen]
+    if rest > 0:
+        chosen += _choose(workspace, others, rest, name, project.seed, requests)
+    usual = f"Chosen by the strategy '{name}'."
+    reasons = [requests[one].reason if one in requests else usual for one in chosen]
     path = _write(workspace, chosen, reasons)
     return SelectReport(len(chosen), len(pool), len(wanted), name, path)
 
@@ -103,51 +112,89 @@ def _open_samples(workspace: Workspace) -> pandas.DataFrame:
     return left.sort_values("sample_id").reset_index(drop=True)
 
 
-def _requests(workspace: Workspace) -> dict[str, str]:
-    """Requested sample id to reason, most wanted first."""
+@dataclass(frozen=True)
+class _Request:
+    reason: str
+    priority: float
+
+
+def _requests(workspace: Workspace) -> dict[str, _Request]:
+    """Requested sample id to request, most wanted first."""
     path = workspace.root / "data" / "requests.parquet"
     if not path.exists():
         return {}
     frame = read_table(path, REQUESTS).sort_values("priority", ascending=False, kind="stable")
-    return dict(zip(frame["sample_id"], frame["reason"], strict=True))
+    rows = zip(frame["sample_id"], frame["reason"], frame["priority"], strict=True)
+    return {one: _Request(reason, float(priority)) for one, reason, priority in rows}
 
 
 def _choose(
-    workspace: Workspace, pool: pandas.DataFrame, budget: int, name: str, seed: int
+    workspace: Workspace,
+    pool: pandas.DataFrame,
+    budget: int,
+    name: str,
+    seed: int,
+    requests: dict[str, _Request],
 ) -> list[str]:
-    ids = pool["sample_id"].tolist()
-    if not ids:
+    """Ids that the strategy of this name takes from the pool."""
+    if pool.empty:
         return []
+    function = resolve(STRATEGIES, name, kind="selection strategy")
+    given = _make_pool(workspace, pool, budget, name, seed, requests)
+    indices: Indices = function(given)
+    return [str(pool["sample_id"].iloc[index]) for index in indices]
+
+
+def _make_pool(
+    workspace: Workspace,
+    samples: pandas.DataFrame,
+    budget: int,
+    name: str,
+    seed: int,
+    requests: dict[str, _Request],
+) -> Pool:
+    """Everything that the strategy of this name may look at; models are asked only if it does."""
     from visionloop.data.embeddings import load_embeddings
 
     embeddings = load_embeddings(workspace.embeddings)
-    probabilities = None
-    if name in NEEDS_PROBABILITIES:
-        probabilities = _probabilities(workspace, pool)
-    function = resolve(STRATEGIES, name, kind="selection strategy")
+    ids = samples["sample_id"].tolist()
     embedded = set(embeddings.ids)
     known = [one for one in _annotated_for_training(workspace) if one in embedded]
-    indices: NDArray[np.int64] = function(
-        embeddings.of(ids),
-        probabilities,
-        budget,
-        seed,
-        annotated=embeddings.of(known) if known else None,
-    )
-    return [ids[index] for index in indices]
-
-
-def _probabilities(workspace: Workspace, pool: pandas.DataFrame) -> NDArray[np.float32]:
-    from visionloop.labeling.drafts import load_drafter
-
-    drafter = load_drafter(workspace, *load_params(workspace))
-    if drafter is None:
+    images = [workspace.images / one for one in samples["file_name"]]
+    answers = None
+    if name in NEEDS_PROBABILITIES | USES_PROBABILITIES:
+        answers = ask_champion(workspace, images)
+    if answers is None and name in NEEDS_PROBABILITIES:
         raise DataError(
             str(workspace.package),
             "there is no model package, and this strategy asks the model",
-            "export one (visionloop train export), or select with --strategy clustered",
+            "export one (visionloop train export), or select with --strategy typical",
         )
-    return drafter.probabilities(workspace.images / name for name in pool["file_name"])
+    places = samples["camera"].astype(str) + "/" + samples["site"].astype(str)
+    return Pool(
+        vectors=embeddings.of(ids),
+        budget=budget,
+        seed=seed,
+        probabilities=answers.probabilities if answers else None,
+        presence=answers.presence if answers else None,
+        box_confidences=answers.box_confidences if answers else None,
+        challenger=ask_challenger(workspace, images) if name in NEEDS_CHALLENGER else None,
+        known_vectors=embeddings.of(known) if known else None,
+        class_counts=_class_counts(workspace),
+        groups=np.unique(places, return_inverse=True)[1].astype(np.int64),
+        wanted=np.array(
+            [requests[one].priority if one in requests else 0 for one in ids], np.float32
+        ),
+    )
+
+
+def _class_counts(workspace: Workspace) -> Indices:
+    """Annotations of each of the project's classes."""
+    from visionloop.data.annotated import merge_annotations
+
+    classes = load_params(workspace)[0].classes
+    found = Counter(row.class_name for row in merge_annotations(workspace).annotations)
+    return np.array([found[one] for one in classes], np.int64)
 
 
 def _annotated_for_training(workspace: Workspace) -> list[str]:

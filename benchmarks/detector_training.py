@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,7 @@ def train_detector(
     budget: Budget,
     seed: int,
     threads: int,
+    options: Mapping[str, Any] | None = None,
 ) -> Path:
     """Fine-tune from ``weights``; returns the checkpoint.
 
@@ -131,6 +132,8 @@ def train_detector(
     pools : sequence of sequences of image paths
     shares : sequence of rows
         For every epoch (the last row goes on) which share each pool gives; rows sum to 1.
+    options : mapping or None
+        Settings of Ultralytics that replace those of :func:`_options`.
     """
     shutil.rmtree(folder, ignore_errors=True)
     data = {
@@ -173,7 +176,7 @@ def train_detector(
     LOGGER.setLevel(logging.ERROR)
     dict.update(SETTINGS, dict.fromkeys(INTEGRATIONS, False))
     try:
-        trainer = Trainer(overrides=_options(folder, weights, budget, seed))
+        trainer = Trainer(overrides={**_options(folder, weights, budget, seed), **(options or {})})
         trainer.callbacks.clear()  # the integrations' were added before they were switched off
         torch.set_num_threads(threads)
         trainer.train()

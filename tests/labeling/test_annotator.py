@@ -42,7 +42,9 @@ def test_boxes_verified_adjusted_relabelled_deleted_drawn() -> None:
     assert dict(answer.actions) == {
         "accepted": 1, "adjusted": 1, "relabelled": 1, "added": 1, "deleted": 1,
     }  # fmt: skip
-    assert answer.seconds == pytest.approx(2 + 1.6 + (1.6 + 3.5) + (1.6 + 1.5) + 1 + (7 + 1.5))
+    assert answer.seconds == pytest.approx(
+        2 + 1.6 + (1.6 + 3.5) + (1.6 + 1.5) + (1.6 + 1) + (7 + 1.5)
+    )
     by_key = {region.key: region for region in answer.regions}
     assert by_key["good"].xyxy == (0, 0, 10, 10)  # accepted as drawn
     assert by_key["off"].xyxy == (20, 0, 30, 10)

@@ -1,4 +1,7 @@
-"""What the scripted annotator does with a draft, once it knows what it wants to say."""
+"""What the simulated annotator does with a draft, once it knows what it wants to say.
+
+The same decisions are taken in Label Studio (``annotator.py``) and in benchmarks.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,14 @@ import numpy as np
 
 from visionloop.core.entities import Annotation
 from visionloop.core.geometry import match_boxes
-from visionloop.labeling.regions import Region
+from visionloop.labeling.habits import FAULTLESS, Habits, Way
+from visionloop.labeling.prices import Prices
+from visionloop.labeling.regions import XYXY, Region
 
-__all__ = ["PRICES", "Answer", "answer_boxes", "answer_class", "regions_of"]
+__all__ = ["GOOD_IOU", "PRICES", "Answer", "answer_boxes", "answer_class", "regions_of"]
 
-PRICES = {
-    "glance": 2.0,
-    "draw": 7.0,
-    "class": 1.5,
-    "adjust": 3.5,
-    "delete": 1.0,
-    "verify": 1.6,
-    "accept": 1.0,
-}
-"""Seconds. Draw is extreme clicking (Papadopoulos et al., ICCV 2017); verify and draw as
-simulated by Konyushkova et al., CVPR 2018."""
+PRICES = Prices().by_action()
+"""Seconds by action; see ``prices.Prices``."""
 
 GOOD_IOU = 0.8
 """A draft that overlaps what the annotator sees this well is accepted as drawn."""
@@ -63,50 +59,117 @@ def regions_of(annotations: Sequence[Annotation]) -> list[Region]:
     return [Region(row.class_name, row.xyxy) for row in annotations if row.class_name]
 
 
-def answer_class(drafts: Sequence[Region], wanted: Sequence[Region]) -> Answer:
+def answer_class(
+    drafts: Sequence[Region], wanted: Sequence[Region], *, prices: Prices | None = None
+) -> Answer:
     """Accept the class of the draft, or pick another."""
-    answer = Answer()
+    prices = prices or Prices()
+    answer = Answer(seconds=prices.glance)
     class_name = wanted[0].class_name
     if not drafts:
-        answer.add(Region(class_name, None, "class"), "added", "manual", PRICES["class"])
+        answer.add(Region(class_name, None, "class"), "added", "manual", prices.pick)
     elif drafts[0].class_name == class_name:
-        answer.add(drafts[0], "accepted", "prediction", PRICES["accept"])
+        answer.add(drafts[0], "accepted", "prediction", prices.accept)
     else:
         changed = Region(class_name, None, drafts[0].key)
-        answer.add(changed, "relabelled", "prediction-changed", PRICES["class"])
+        answer.add(changed, "relabelled", "prediction-changed", prices.pick)
     return answer
 
 
-def answer_boxes(drafts: Sequence[Region], wanted: Sequence[Region]) -> Answer:
-    """Verify, adjust, relabel or delete each box of the draft; draw what is missing."""
-    answer = Answer()
+def answer_boxes(
+    drafts: Sequence[Region],
+    wanted: Sequence[Region],
+    *,
+    prices: Prices | None = None,
+    habits: Habits = FAULTLESS,
+    way: Way = "verify",
+    random: np.random.Generator | None = None,
+) -> Answer:
+    """Accept, adjust, relabel or delete each box of the draft; draw what is missing.
+
+    Parameters
+    ----------
+    drafts : sequence of Region
+        What is shown. With none of them everything is drawn by hand, whatever the way.
+    wanted : sequence of Region
+        What is true, as far as the annotator could know.
+    prices : Prices or None
+    habits : Habits
+    way : "verify", "glance" or "draw"
+    random : numpy Generator or None
+        Decides what the annotator does not notice.
+    """
+    prices = prices or Prices()
+    random = random or np.random.default_rng(0)
+    way = way if drafts else "draw"
+    desk = _Desk(prices, habits, way, random)
+    answer = Answer(seconds=prices.glance + (prices.accept if way == "glance" else 0))
     pairs = match_boxes(_boxes(drafts), _boxes(wanted), min_iou=0.5)
     for number, target, iou in pairs:
-        _keep(answer, drafts[number], wanted[target], iou)
-    gone = len(drafts) - len(pairs)
-    if gone:
-        answer.actions["deleted"] += gone
-        answer.seconds += gone * PRICES["delete"]
-    paired = {target for _, target, _ in pairs}
-    for number, region in enumerate(wanted):
+        desk.keep(answer, drafts[number], wanted[target], iou)
+    paired = {number for number, _, _ in pairs}
+    for number, region in enumerate(drafts):
         if number not in paired:
-            drawn = replace(region, key=f"new{number}")
-            answer.add(drawn, "added", "manual", PRICES["draw"] + PRICES["class"])
+            desk.delete(answer, region)
+    found = {target for _, target, _ in pairs}
+    for number, region in enumerate(wanted):
+        if number not in found:
+            desk.draw(answer, replace(region, key=f"new{number}"))
     return answer
 
 
-def _keep(answer: Answer, draft: Region, wanted: Region, iou: float) -> None:
-    is_good, is_class = iou >= GOOD_IOU, draft.class_name == wanted.class_name
-    xyxy = draft.xyxy if is_good else wanted.xyxy
-    kept = replace(draft, xyxy=xyxy, class_name=wanted.class_name)
-    seconds = PRICES["verify"]
-    seconds += 0 if is_good else PRICES["adjust"]
-    seconds += 0 if is_class else PRICES["class"]
-    if is_good and is_class:
-        answer.add(kept, "accepted", "prediction", seconds)
-    else:
-        action = "adjusted" if is_class else "relabelled"
-        answer.add(kept, action, "prediction-changed", seconds)
+@dataclass(frozen=True)
+class _Desk:
+    """One picture under the hands of one annotator."""
+
+    prices: Prices
+    habits: Habits
+    way: Way
+    random: np.random.Generator
+
+    def keep(self, answer: Answer, draft: Region, wanted: Region, iou: float) -> None:
+        """A drafted box on an object: put right what is seen to be wrong."""
+        is_good = iou >= GOOD_IOU or self._is(self.habits.pass_in(self.way, iou))
+        is_class = draft.class_name == wanted.class_name or self._slips()
+        seconds = self._looking()
+        kept = draft
+        if not is_good:
+            kept = replace(kept, xyxy=self._drawn(wanted))
+            seconds += self.prices.adjust
+        if not is_class:
+            kept = replace(kept, class_name=wanted.class_name)
+            seconds += self.prices.pick
+        if is_good and is_class:
+            answer.add(kept, "accepted", "prediction", seconds)
+        else:
+            action = "adjusted" if is_class else "relabelled"
+            answer.add(kept, action, "prediction-changed", seconds)
+
+    def delete(self, answer: Answer, draft: Region) -> None:
+        """A drafted box where nothing is."""
+        if self._slips():
+            answer.add(draft, "accepted", "prediction", self._looking())
+        else:
+            answer.actions["deleted"] += 1
+            answer.seconds += self._looking() + self.prices.delete
+
+    def draw(self, answer: Answer, wanted: Region) -> None:
+        """An object without a box."""
+        if not self._slips():
+            drawn = replace(wanted, xyxy=self._drawn(wanted))
+            answer.add(drawn, "added", "manual", self.prices.draw + self.prices.pick)
+
+    def _looking(self) -> float:
+        return 0.0 if self.way == "glance" else self.prices.verify
+
+    def _slips(self) -> bool:
+        return self._is(self.habits.slip_in(self.way))
+
+    def _is(self, chance: float) -> bool:
+        return bool(self.random.random() < chance)
+
+    def _drawn(self, wanted: Region) -> XYXY | None:
+        return None if wanted.xyxy is None else self.habits.draw(wanted.xyxy, self.random)
 
 
 def _boxes(regions: Sequence[Region]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

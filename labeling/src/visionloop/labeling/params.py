@@ -15,6 +15,8 @@ PROGRAMS = {"visionloop": "visionloop.pipelines", "dvc": "dvc"}
 
 TRAINING_COMMANDS = (
     "visionloop label pull",
+    "visionloop data embed",
+    "visionloop data split",
     "visionloop data freeze --next",
     "visionloop train train",
     "visionloop train export",
@@ -48,6 +50,12 @@ class LabelingParams(StrictModel):
     )
     second_look: int = Field(
         default=40, ge=1, description="doubtful samples that go back for a second look"
+    )
+    second_look_precision: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        description="kinds of findings that people confirm less often are sent in part only",
     )
     review: ReviewParams = Field(default_factory=ReviewParams, description="see ReviewParams")
     backend_port: int = Field(

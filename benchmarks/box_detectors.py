@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,19 @@ from visionloop.core.entities import Detections
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
 
-__all__ = ["ANSWERS", "PASSES", "BoxData", "load_answers", "load_boxes"]
+__all__ = [
+    "ANSWERS",
+    "PASSES",
+    "TRAINED_RATE",
+    "TRAINED_SEED",
+    "BoxData",
+    "answer_boxes",
+    "load_answers",
+    "load_boxes",
+    "read_answers",
+    "save_answers",
+    "train_on_boxes",
+]
 
 ANSWERS = RESULTS / "box_answers"
 PASSES = {
@@ -114,12 +127,20 @@ def load_answers(data: BoxData, strength: str) -> list[Detections]:
         path = ANSWERS / f"{data.name}_{strength}_{fold}.npz"
         if not path.is_file():
             _train_and_answer(data, strength, fold, path)
-        stored = np.load(path)
-        for image in range(fold, len(answers), 2):
-            mine = stored["image"] == image
-            answers[image] = Detections(
-                stored["xyxy"][mine], stored["class_id"][mine], stored["confidence"][mine]
-            )
+        for image, answer in read_answers(path, range(fold, len(answers), 2)).items():
+            answers[image] = answer
+    return answers
+
+
+def read_answers(path: Path, images: Iterable[int]) -> dict[int, Detections]:
+    """The stored answers on these images."""
+    stored = np.load(path)
+    answers = {}
+    for image in images:
+        mine = stored["image"] == image
+        answers[image] = Detections(
+            stored["xyxy"][mine], stored["class_id"][mine], stored["confidence"][mine]
+        )
     return answers
 
 
@@ -138,17 +159,29 @@ def _train_and_answer(data: BoxData, strength: str, fold: int, path: Path) -> No
     learned = range(1 - fold, len(data.contents), 2)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        model = _train(data, noisy, list(learned), passes, Path(name))
-        rows = _answer(model, data, range(fold, len(data.contents), 2))
+        model = train_on_boxes(data, noisy, list(learned), passes, Path(name))
+        rows = answer_boxes(model, data.contents, range(fold, len(data.contents), 2))
+    save_answers(path, rows, time.monotonic() - started)
+
+
+def save_answers(path: Path, rows: Mapping[str, Any], seconds: float) -> None:
+    """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, seconds=time.monotonic() - started, **rows)
+    np.savez(temporary, seconds=seconds, **rows)
     os.replace(temporary, path)
 
 
-def _train(
-    data: BoxData, noisy: list[BoxSet], learned: list[int], passes: int, folder: Path
+def train_on_boxes(
+    data: BoxData,
+    given: Sequence[BoxSet],
+    learned: Sequence[int],
+    passes: int,
+    folder: Path,
+    *,
+    pixels: int = PIXELS,
 ) -> Any:
+    """A YOLOv8n that learned these boxes of these images, in so many image passes."""
     set_quiet_environment()
     from ultralytics import YOLO
     from ultralytics.models.yolo.detect import DetectionTrainer
@@ -170,11 +203,11 @@ def _train(
 
     weights = folder / "yolov8n.pt"
     shutil.copyfile(Path(os.environ["VISIONLOOP_WEIGHTS"]) / "yolov8n-coco.pt", weights)
-    _write_folder(data, noisy, learned, folder)
+    _write_folder(data, given, learned, folder)
     epochs = -(-passes // len(learned))
     model = YOLO(weights)
     model.train(
-        trainer=Trainer, data=str(folder / "data.yaml"), epochs=epochs, imgsz=PIXELS, batch=8,
+        trainer=Trainer, data=str(folder / "data.yaml"), epochs=epochs, imgsz=pixels, batch=8,
         optimizer="AdamW", lr0=0.001, lrf=0.1, warmup_epochs=0, mosaic=0.0, seed=0, workers=0,
         amp=False, device="cpu", plots=False, val=False, verbose=False, project=str(folder),
         name="run", cache="ram",
@@ -182,14 +215,16 @@ def _train(
     return YOLO(folder / "run" / "weights" / "last.pt")
 
 
-def _write_folder(data: BoxData, noisy: list[BoxSet], learned: list[int], folder: Path) -> None:
+def _write_folder(
+    data: BoxData, given: Sequence[BoxSet], learned: Sequence[int], folder: Path
+) -> None:
     images, texts = folder / "images", folder / "labels"
     images.mkdir()
     texts.mkdir()
     scale = np.tile(np.array(data.size, np.float32), 2)
     for image in learned:
         (images / f"{image}.png").write_bytes(data.contents[image])
-        xyxy, class_id = noisy[image]
+        xyxy, class_id = given[image]
         lines = []
         for box, number in zip(xyxy / scale, class_id, strict=True):
             middle, extent = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
@@ -203,12 +238,15 @@ def _write_folder(data: BoxData, noisy: list[BoxSet], learned: list[int], folder
     )
 
 
-def _answer(model: Any, data: BoxData, images: range) -> dict[str, Any]:
+def answer_boxes(
+    model: Any, contents: Sequence[bytes], images: Iterable[int], *, pixels: int = PIXELS
+) -> dict[str, Any]:
+    """Its answers on these images down to a confidence of .01, as arrays."""
     found: dict[str, list[Any]] = {"image": [], "xyxy": [], "class_id": [], "confidence": []}
     for image in images:
-        picture = cv2.imdecode(np.frombuffer(data.contents[image], np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(contents[image], np.uint8), cv2.IMREAD_COLOR)
         (answer,) = model.predict(
-            picture, imgsz=PIXELS, conf=LOWEST_CONFIDENCE, iou=0.6, device="cpu", verbose=False
+            picture, imgsz=pixels, conf=LOWEST_CONFIDENCE, iou=0.6, device="cpu", verbose=False
         )
         found["image"] += [image] * len(answer.boxes)
         found["xyxy"] += answer.boxes.xyxy.tolist()

@@ -74,7 +74,11 @@ def issues(
     from visionloop.labeling.second_look import issues as run
 
     report = run(workspace=find_workspace(workspace), limit=limit)
+    for row in report.precision:
+        print(row)
     made = f"sent {report.sent} samples for a second look ({report.already} were sent before)"
+    if report.held_back:
+        made += f"; {report.held_back} findings of kinds that are rarely right stay here"
     say_done(made, report.url, "look in the tab 'Second look', then: visionloop label pull")
 
 

@@ -95,7 +95,9 @@ def _explain(
     }[issue.kind]
     reason += f" An error with {issue.probability:.0%}."
     suggestion = name if issue.kind in ("missing", "swapped") and name != own else ""
-    return make_finding(issue.kind, reason, issue.probability, suggestion, issue.xyxy)
+    is_elsewhere = issue.kind == "shifted" and issue.answer >= 0
+    better = answer.xyxy[issue.answer] if is_elsewhere else None
+    return make_finding(issue.kind, reason, issue.probability, suggestion, issue.xyxy, better)
 
 
 def _compare_all(

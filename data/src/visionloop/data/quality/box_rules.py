@@ -49,7 +49,8 @@ def compare_boxes(
     -------
     list of dict
         ``kind`` (missing, spurious, shifted, swapped), ``reason``, ``severity`` in [0, 1],
-        ``suggestion`` (class name), ``xyxy`` (list of 4 floats).
+        ``suggestion`` (class name), ``xyxy`` and ``suggested_xyxy`` (lists of 4 floats; the
+        latter of "shifted" only, else None).
     """
     iou = box_iou(xyxy, answer.xyxy)
     found = [
@@ -102,20 +103,27 @@ def _doubt_annotation(
         return make_finding("swapped", reason, max(0.0, sure - agrees), name, place)
     if overlap < SAME_PLACE:
         reason = f"The model draws '{name}' ({sure:.0%}) elsewhere: they overlap {overlap:.0%}."
-        return make_finding("shifted", reason, sure * (1 - overlap), name, place)
+        return make_finding("shifted", reason, sure * (1 - overlap), name, place, answer.xyxy[best])
     return None
 
 
 def make_finding(
-    kind: str, reason: str, severity: float, suggestion: str, xyxy: NDArray[np.float32]
+    kind: str,
+    reason: str,
+    severity: float,
+    suggestion: str,
+    xyxy: NDArray[np.float32],
+    suggested_xyxy: NDArray[np.float32] | None = None,
 ) -> dict[str, Any]:
     """A row of ``data/findings.parquet`` without its sample."""
+    better = None if suggested_xyxy is None else [float(value) for value in suggested_xyxy]
     return {
         "kind": kind,
         "reason": reason,
         "severity": severity,
         "suggestion": suggestion,
         "xyxy": [float(value) for value in xyxy],
+        "suggested_xyxy": better,
     }
 
 

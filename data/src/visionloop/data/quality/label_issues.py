@@ -144,6 +144,7 @@ def _class_findings(
 def _write(workspace: Workspace, found: Iterable[dict[str, Any]]) -> pandas.DataFrame:
     import pandas
 
-    frame = pandas.DataFrame(list(found), columns=list(FINDINGS.columns))
+    columns = [*FINDINGS.columns, "suggested_xyxy"]  # where a shifted box seems to belong
+    frame = pandas.DataFrame(list(found), columns=columns)
     write_table(workspace.root / "data" / "findings.parquet", FINDINGS, frame)
     return frame

@@ -17,7 +17,7 @@ from visionloop.labeling.decisions import Decision
 from visionloop.labeling.regions import Region
 from visionloop.labeling.review.coefficients import Cells, alpha, kappa, one_against_rest
 from visionloop.labeling.review.comparing import MIN_IOU, Comparison, compare_answers
-from visionloop.labeling.review.intervals import Estimate, mean, share
+from visionloop.labeling.review.intervals import LEVEL, Estimate, mean, share
 from visionloop.labeling.review.pairs import Pair, find_pairs
 
 __all__ = [
@@ -25,8 +25,10 @@ __all__ = [
     "ClassAgreement",
     "Compared",
     "Statement",
+    "cells_of",
     "compare_pairs",
     "measure",
+    "share_by_sample",
     "share_of",
     "statements_of",
     "weak_classes",
@@ -144,14 +146,28 @@ def measure(compared: Sequence[Compared], classes: Sequence[str], *, seed: int =
     )
 
 
-def weak_classes(agreement: Agreement, *, below: float, min_samples: int) -> dict[str, float]:
-    """Classes on which people agree too rarely, and how often they do."""
+def weak_classes(
+    compared: Iterable[Compared], *, below: float, min_samples: int
+) -> dict[str, float]:
+    """Classes on which people agree too rarely, and how often they do.
+
+    Parameters
+    ----------
+    compared : iterable of Compared
+    below : float
+        Smallest share of confirmed statements of a class that is not weak.
+    min_samples : int
+        Of fewer samples nothing is concluded.
+    """
+    by_class: dict[str, list[Statement]] = {}
+    for one in compared:
+        for row in statements_of(one):
+            by_class.setdefault(row.class_name, []).append(row)
+    shares = {name: share_of(rows) for name, rows in sorted(by_class.items())}
     return {
-        row.name: row.statements.value
-        for row in agreement.classes
-        if row.statements.value is not None
-        and row.statements.samples >= min_samples
-        and row.statements.value < below
+        name: found.value
+        for name, found in shares.items()
+        if found.value is not None and found.samples >= min_samples and found.value < below
     }
 
 
@@ -174,12 +190,17 @@ def statements_of(compared: Compared) -> list[Statement]:
     return rows
 
 
-def share_of(statements: Sequence[Statement], *, level: float = 0.95) -> Estimate:
-    """The share of the statements that were confirmed; samples are taken as a whole."""
+def share_of(statements: Iterable[Statement]) -> Estimate:
+    """The share of the statements that were confirmed."""
+    return share_by_sample([(row.sample_id, row.is_confirmed) for row in statements])
+
+
+def share_by_sample(rows: Iterable[tuple[str, bool]], *, level: float = LEVEL) -> Estimate:
+    """The share of what is true of (sample id, truth) rows; samples are taken as a whole."""
     counts: dict[str, list[int]] = {}
-    for row in statements:
-        count = counts.setdefault(row.sample_id, [0, 0])
-        count[0] += row.is_confirmed
+    for sample_id, is_true in rows:
+        count = counts.setdefault(sample_id, [0, 0])
+        count[0] += is_true
         count[1] += 1
     table = np.array(list(counts.values())).reshape(-1, 2)
     return share(table[:, 0], table[:, 1], level=level)

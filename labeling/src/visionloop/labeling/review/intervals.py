@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEVEL", "Estimate", "mean", "resample", "share", "wilson"]
+__all__ = ["LEVEL", "Estimate", "mean", "resample", "resampled", "share", "wilson"]
 
 LEVEL = 0.95
 DRAWS = 500
@@ -84,6 +84,18 @@ def share(agreed: ArrayLike, total: ArrayLike, *, level: float = LEVEL) -> Estim
     return Estimate(value, low, high, samples, int(yes.sum()), int(count))
 
 
+def resampled(samples: int, draws: int, seed: int) -> Numbers:
+    """How often each sample is drawn when as many are drawn with return.
+
+    Returns
+    -------
+    float64 array (draws, samples)
+    """
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(samples, np.full(samples, 1 / samples), size=draws)
+    return drawn.astype(np.float64)
+
+
 def resample(
     statistic: Callable[[Numbers], Numbers], samples: int, *, level: float = LEVEL, seed: int = 0
 ) -> tuple[float, float]:
@@ -103,9 +115,7 @@ def resample(
     """
     if samples < 2:
         return np.nan, np.nan
-    random = np.random.default_rng(seed)
-    weights = random.multinomial(samples, np.full(samples, 1 / samples), size=DRAWS)
-    values = statistic(weights.astype(np.float64))
+    values = statistic(resampled(samples, DRAWS, seed))
     values = values[np.isfinite(values)]
     if not len(values):
         return np.nan, np.nan

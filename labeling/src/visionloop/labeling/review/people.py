@@ -1,8 +1,7 @@
-"""How one person agrees with the others, compared with what the same classes would let expect.
+"""How one person agrees with the others, beside what others would reach in the same place.
 
-Classes differ in how hard they are, and people differ in which classes they were given. So
-nobody is ranked: a person's agreement is set beside that of all others on the same classes,
-and nothing is said where the numbers are too small to say it.
+Classes differ in how hard they are, and people in which classes and partners they were given.
+So nobody is ranked, and nothing is said where the numbers are too small to say it.
 """
 
 from __future__ import annotations
@@ -15,26 +14,22 @@ from typing import Literal
 import numpy as np
 
 from visionloop.labeling.decisions import Decision
-from visionloop.labeling.review.agreement import (
-    Compared,
-    Statement,
-    cells_of,
-    share_of,
-    statements_of,
-)
+from visionloop.labeling.regions import Region
+from visionloop.labeling.review.agreement import Compared, cells_of, share_by_sample
 from visionloop.labeling.review.coefficients import kappa
 from visionloop.labeling.review.comparing import MIN_IOU, compare_answers
+from visionloop.labeling.review.expected import Expectations, View
 from visionloop.labeling.review.intervals import Estimate, share
 from visionloop.labeling.review.pairs import latest
 
-__all__ = ["JUDGEMENTS", "PersonAgreement", "measure_people"]
+__all__ = ["JUDGEMENTS", "PersonAgreement", "measure_people", "views_of"]
 
 JUDGEMENTS = {
     "few": "not enough data",
-    "alone": "no comparison: fewer than three people",
+    "alone": "no comparison: too few people",
     "alike": "no difference that these numbers could show",
-    "lower": "agrees less often than others do on the same classes",
-    "higher": "agrees more often than others do on the same classes",
+    "lower": "agrees less often than others on the same classes",
+    "higher": "agrees more often than others on the same classes",
 }
 
 Judgement = Literal["few", "alone", "alike", "lower", "higher"]
@@ -48,27 +43,25 @@ class PersonAgreement:
     ----------
     name : str
     images : Estimate
-        Share of the samples on which he and another person agree in everything.
-    statements : Estimate
-        Share of the statements, his and the other person's, that were confirmed.
-    compared : Estimate
-        The same, only on classes that others gave as well.
+        Share of the samples on which this and another person agree in everything.
+    objects : Estimate
+        Share of the objects that either of two people saw on which they agree; an image with
+        a class is one object.
     expected : Estimate
-        What others reach on these classes, in the same mixture.
+        What others would reach with the same partners on the same classes.
     judgement : key of ``JUDGEMENTS``
     kappa : Estimate
-        Cohen's, his classes against those of the others.
+        Cohen's, the own classes against those of the others.
     settled : Estimate
-        Where somebody settled a dispute that he was part of: share of the statements, his and
-        the final ones, that agree.
+        Where somebody settled a dispute that this person was part of: share of the objects of
+        the own or the final answer that are in both.
     confusions : list of (str, str, int)
-        What he said, what the other person said, how often; the most frequent first.
+        The own word, the other person's, how often; the most frequent first.
     """
 
     name: str
     images: Estimate
-    statements: Estimate
-    compared: Estimate
+    objects: Estimate
     expected: Estimate
     judgement: Judgement
     kappa: Estimate
@@ -101,24 +94,24 @@ def measure_people(
     min_iou : float
     seed : int
     """
-    statements = [row for one in compared for row in statements_of(one)]
+    views = [row for one in compared for row in views_of(one)]
     final = _final(decisions)
     names = sorted({name for one in compared for name in one.pair.people})
     level = 1 - 0.05 / max(1, len(names))
+    model = Expectations(views, seed)
     people = []
     for name in names:
         mine = [one for one in compared if name in one.pair.people]
-        own = [row for row in statements if name in (row.person, row.other)]
-        others = [row for row in statements if name not in (row.person, row.other)]
-        on_both, expected = _expect(own, others)
+        own = [(row.sample_id, row.agrees) for row in views if row.person == name]
         people.append(
             PersonAgreement(
                 name=name,
                 images=share([one.comparison.agrees for one in mine], np.ones(len(mine))),
-                statements=share_of(own),
-                compared=on_both,
-                expected=expected,
-                judgement=_judge(own, others, len(names), min_pairs, level),
+                objects=share_by_sample(own),
+                expected=model.of(name),
+                judgement=_judge(
+                    share_by_sample(own, level=level), model.of(name, level=level), min_pairs
+                ),
                 kappa=kappa(cells_of(mine, classes, name), len(classes), seed=seed),
                 settled=_settled(name, mine, final, min_iou),
                 confusions=_confusions(name, mine),
@@ -127,55 +120,36 @@ def measure_people(
     return people
 
 
-def _expect(
-    own: Sequence[Statement], others: Sequence[Statement], *, level: float = 0.95
-) -> tuple[Estimate, Estimate]:
-    """A person's share on classes that others gave, too, and theirs in the same mixture."""
-    by_class: dict[str, list[Statement]] = {}
-    for row in others:
-        by_class.setdefault(row.class_name, []).append(row)
-    known = [row for row in own if row.class_name in by_class]
-    if not known:
-        return Estimate(), Estimate()
-    parts = Counter(row.class_name for row in known)
-    shares = {name: share_of(by_class[name], level=level) for name in parts}
-    weights = {name: count / len(known) for name, count in parts.items()}
-    value = sum(weight * _value(shares[name].value) for name, weight in weights.items())
-    below, above = (
-        np.sqrt(
-            sum(
-                (weight * (_value(bound) - _value(shares[name].value))) ** 2
-                for name, weight in weights.items()
-                for bound in [shares[name].low if side == "low" else shares[name].high]
-            )
-        )
-        for side in ("low", "high")
-    )
-    samples = len({row.sample_id for name in parts for row in by_class[name]})
-    expected = Estimate(value, max(0.0, value - below), min(1.0, value + above), samples)
-    return share_of(known, level=level), expected
+def views_of(compared: Compared) -> list[View]:
+    """Each object as each of the two people saw it."""
+    one, two = compared.pair.people
+    both: list[tuple[Region | None, Region | None, bool]] = [
+        (first, second, True) for first, second, _ in compared.comparison.same
+    ]
+    both += [(row.first, row.second, False) for row in compared.comparison.differences]
+    views = []
+    for first, second, agrees in both:
+        for person, other, mine, theirs in ((one, two, first, second), (two, one, second, first)):
+            region = theirs or mine
+            assert region is not None
+            sample_id, name = compared.pair.sample_id, region.class_name
+            views.append(View(sample_id, person, other, name, agrees))
+    return views
 
 
-def _judge(
-    own: Sequence[Statement],
-    others: Sequence[Statement],
-    people: int,
-    min_pairs: int,
-    level: float,
-) -> Judgement:
+def _judge(mine: Estimate, expected: Estimate, min_pairs: int) -> Judgement:
     """Whether the difference is more than chance (Newcombe's interval of a difference)."""
-    if people < 3:
+    if expected.value is None or expected.low is None or expected.high is None:
         return "alone"
-    mine, theirs = _expect(own, others, level=level)
-    if min(mine.samples, theirs.samples) < min_pairs:
+    if mine.value is None or mine.low is None or mine.high is None:
         return "few"
-    a, b = (_value(row.value) for row in (mine, theirs))
-    difference = a - b
-    below = np.hypot(a - _value(mine.low), _value(theirs.high) - b)
-    above = np.hypot(_value(mine.high) - a, b - _value(theirs.low))
-    if difference + above < 0:
+    if min(mine.samples, expected.samples) < min_pairs:
+        return "few"
+    difference = mine.value - expected.value
+    if difference + np.hypot(mine.high - mine.value, expected.value - expected.low) < 0:
         return "lower"
-    return "higher" if difference - below > 0 else "alike"
+    is_higher = difference - np.hypot(mine.value - mine.low, expected.high - expected.value) > 0
+    return "higher" if is_higher else "alike"
 
 
 def _final(decisions: Iterable[Decision]) -> dict[str, Decision]:
@@ -197,9 +171,10 @@ def _settled(
             continue
         answer = one.pair.first if one.pair.first.annotator == name else one.pair.second
         truth = final[one.pair.sample_id].regions
-        same = compare_answers(answer.regions, truth, min_iou=min_iou).same
-        right.append(2 * len(same))
-        total.append(len(answer.regions) + len(truth))
+        found = compare_answers(answer.regions, truth, min_iou=min_iou)
+        objects = len(found.same) + len(found.differences)
+        right.append(len(found.same) if objects else 1)  # rightly said that nothing is there
+        total.append(max(1, objects))
     return share(right, total)
 
 
@@ -211,8 +186,3 @@ def _confusions(name: str, mine: Sequence[Compared]) -> list[tuple[str, str, int
             said = [region.class_name if region else "" for region in (row.first, row.second)]
             count[(said[is_second], said[not is_second])] += 1
     return [(own, other, number) for (own, other), number in count.most_common(8)]
-
-
-def _value(number: float | None) -> float:
-    assert number is not None
-    return number

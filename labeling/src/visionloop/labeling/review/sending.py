@@ -18,7 +18,7 @@ from visionloop.labeling.decisions import Decision, load_decisions
 from visionloop.labeling.params import load_params
 from visionloop.labeling.project import find_project
 from visionloop.labeling.push import show_drafts_of
-from visionloop.labeling.review.agreement import compare_pairs, measure, weak_classes
+from visionloop.labeling.review.agreement import compare_pairs, weak_classes
 from visionloop.labeling.review.assigning import Assigner, move_open
 from visionloop.labeling.review.comparing import compare_answers
 from visionloop.labeling.review.disputes import draft_of_dispute, find_dispute, tell_dispute
@@ -141,9 +141,8 @@ class _Round:
         from visionloop.data.raw import read_samples
 
         decisions = [row for rows in by_sample.values() for row in rows]
-        compared = compare_pairs(decisions, min_iou=params.min_iou)
         weak = weak_classes(
-            measure(compared, project.classes, seed=project.seed),
+            compare_pairs(decisions, min_iou=params.min_iou),
             below=params.weak_agreement,
             min_samples=params.min_pairs,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 from visionloop.core.errors import DataError
 from visionloop.core.failpoints import failpoint
@@ -18,6 +19,7 @@ from visionloop.core.failpoints import failpoint
 __all__ = [
     "canonical_json",
     "read_json",
+    "replace_file",
     "replace_folder",
     "sha256_of_bytes",
     "sha256_of_file",
@@ -30,12 +32,28 @@ __all__ = [
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> Path:
     """Write a file durably: temporary file in the same folder, fsync, rename, fsync folder."""
+    with _durable(path, mode) as file:
+        file.write(content)
+    return path
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[TextIO]:
+    """Write UTF-8 text bit by bit; it takes the place of ``path`` only if the block succeeds."""
+    with _durable(path, 0o644) as raw:
+        file = io.TextIOWrapper(raw, encoding="utf-8")
+        yield file
+        file.detach()
+
+
+@contextmanager
+def _durable(path: Path, mode: int) -> Iterator[BinaryIO]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
@@ -45,7 +63,6 @@ def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
-    return path
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> Path:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 
 from visionloop.core.errors import UnreachableError, VisionloopError
 from visionloop.core.workspace import Workspace
+from visionloop.labeling.queries import condition, to_query
 from visionloop.labeling.state import credentials, read_address, save_token
 
-__all__ = ["StudioClient", "connect", "ensure_token"]
+__all__ = ["StudioClient", "TooLargeError", "UncertainError", "connect", "ensure_token"]
 
 WAITS = (0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between tries: an absent server is reported after about 6 s."""
@@ -29,6 +30,14 @@ PAGE_SIZE = 500
 NEXT_STEP = "start it with 'visionloop up', then run the same command again: it goes on"
 
 
+class UncertainError(UnreachableError):
+    """A request broke off and may have been carried out: look before it is repeated."""
+
+
+class TooLargeError(VisionloopError):
+    """The server takes no request of this size."""
+
+
 class StudioClient:
     """A Label Studio server and a key to it; safe to share between threads.
 
@@ -37,11 +46,14 @@ class StudioClient:
     url : str
     token : str
         Personal access token.
+    renew : callable or None
+        Gives another token where the server no longer takes this one.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, renew: Callable[[], str] | None = None) -> None:
         self.url = url
         self._token = token
+        self._renew = renew
         self._http = httpx.Client(base_url=url, timeout=120, trust_env=False)
         self._access = ""
         self._access_until = 0.0
@@ -72,13 +84,47 @@ class StudioClient:
                 return
             page += 1
 
+    def sweep(
+        self, project: int, *conditions: dict[str, Any], after: int = 0, size: int, **query: Any
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Tasks of a project by rising id, a list at a time; what changes meanwhile is not missed.
+
+        Pages by number shift when a task is deleted between two of them; a page that begins
+        after the last id seen does not.
+
+        Parameters
+        ----------
+        project : int
+        *conditions
+            See :func:`visionloop.labeling.queries.condition`.
+        after : int
+            Tasks up to this id are left out.
+        size : int
+            Tasks in a list.
+        """
+        while True:
+            beyond = to_query(*conditions, condition("id", "greater", "Number", after))
+            answer = self.get(
+                "/api/tasks", project=project, page=1, page_size=size, query=beyond, **query
+            )
+            tasks = sorted(answer["tasks"], key=lambda task: int(task["id"]))
+            if tasks:
+                yield tasks
+                after = tasks[-1]["id"]
+            if answer["total"] <= len(tasks):
+                return
+
     def request(self, method: str, path: str, **arguments: Any) -> Any:
         """Send a request, with bounded retries.
 
         Raises
         ------
+        UncertainError
+            If a POST broke off after it was sent.
         UnreachableError
             If no try was answered.
+        TooLargeError
+            If the server takes no request of this size.
         VisionloopError
             If the server refused; with its reason.
         """
@@ -87,12 +133,15 @@ class StudioClient:
             self._access_until = 0.0
             response = self._send(method, path, arguments)
         if response.status_code >= 400:
-            raise VisionloopError(
+            kind = TooLargeError if response.status_code == 413 else VisionloopError
+            raise kind(
                 f"Label Studio, {method} {path}", f"{response.status_code}: {_reason(response)}"
             )
         return response.json() if response.content else None
 
     def _send(self, method: str, path: str, arguments: dict[str, Any]) -> httpx.Response:
+        """A POST is repeated only where it never reached the server."""
+        subject = f"Label Studio at {self.url}"
         reason = ""
         for wait in (*WAITS, None):
             try:
@@ -101,20 +150,27 @@ class StudioClient:
                 if response.status_code not in (502, 503, 504):
                     return response
                 reason = f"answers {response.status_code}"
+                if method == "POST" and response.status_code != 503:
+                    raise UncertainError(subject, reason, NEXT_STEP)
             except httpx.ConnectError:
                 reason = "does not answer"
             except httpx.TransportError as error:
                 reason = f"broke off ({type(error).__name__})"
-                if method == "POST":  # it may have been done: the caller reconciles
-                    break
+                if method == "POST":
+                    raise UncertainError(subject, reason, NEXT_STEP) from None
             if wait is not None:
                 time.sleep(wait)
-        raise UnreachableError(f"Label Studio at {self.url}", reason, NEXT_STEP)
+        raise UnreachableError(subject, reason, NEXT_STEP)
 
     def _fresh_access(self) -> str:
         with self._lock:
             if time.monotonic() >= self._access_until:
-                answer = self._http.post("/api/token/refresh/", json={"refresh": self._token})
+                answer = self._exchange()
+                if answer.status_code in (401, 403) and self._renew is not None:
+                    self._token = self._renew()
+                    answer = self._exchange()
+                if answer.status_code >= 500:
+                    raise httpx.ConnectError(f"no key: {answer.status_code}")
                 if answer.status_code >= 400:
                     raise VisionloopError(
                         f"Label Studio at {self.url}",
@@ -124,6 +180,9 @@ class StudioClient:
                 self._access = answer.json()["access"]
                 self._access_until = time.monotonic() + ACCESS_SECONDS
             return self._access
+
+    def _exchange(self) -> httpx.Response:
+        return self._http.post("/api/token/refresh/", json={"refresh": self._token})
 
 
 def connect(workspace: Workspace) -> StudioClient:
@@ -137,7 +196,13 @@ def connect(workspace: Workspace) -> StudioClient:
     address = read_address(workspace)
     if address is None:
         raise UnreachableError("Label Studio", "was not started in this workspace", NEXT_STEP)
-    return StudioClient(address.url, credentials(workspace).token)
+    url = address.url
+
+    def renew() -> str:
+        ensure_token(workspace, url)
+        return credentials(workspace).token
+
+    return StudioClient(url, credentials(workspace).token, renew=renew)
 
 
 def ensure_token(workspace: Workspace, url: str) -> None:

@@ -111,9 +111,18 @@ class DecisionStore:
         rows = self._db.execute("SELECT annotation FROM decisions WHERE task = ?", (task,))
         return [row[0] for row in rows]
 
+    def counts(self) -> dict[int, int]:
+        """Task id to how many annotations of it are known."""
+        return dict(self._db.execute("SELECT task, count(*) FROM decisions GROUP BY task"))
+
     def tasks(self) -> set[int]:
         """Ids of the tasks that have a decision."""
         return {row[0] for row in self._db.execute("SELECT DISTINCT task FROM decisions")}
+
+    def skipped(self) -> int:
+        """How many tasks somebody skipped."""
+        query = "SELECT count(DISTINCT task) FROM decisions WHERE is_skipped"
+        return int(self._db.execute(query).fetchone()[0])
 
     def __len__(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM decisions").fetchone()[0])

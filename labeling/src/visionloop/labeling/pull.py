@@ -6,28 +6,32 @@ Every answer goes to ``studio/decisions.sqlite``; the verdicts on them go to the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import DataError
+from visionloop.core.failpoints import failpoint
+from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
-from visionloop.labeling.client import StudioClient, connect
-from visionloop.labeling.decisions import Decision, DecisionStore, open_decisions
-from visionloop.labeling.params import load_params
+from visionloop.labeling.client import connect
+from visionloop.labeling.decisions import DecisionStore, open_decisions
+from visionloop.labeling.feed import Feed
+from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
 from visionloop.labeling.reading import Reader
 from visionloop.labeling.regions import Region
 from visionloop.labeling.state import only_one
 from visionloop.labeling.verdicts import Verdict, settle
 
+if TYPE_CHECKING:
+    from visionloop.data.formats.coco import CocoImage
+
 __all__ = ["PullReport", "pull"]
 
-ANSWERED = (
-    '{"filters":{"conjunction":"and","items":[{"filter":"filter:tasks:completed_at",'
-    '"operator":"empty","type":"Datetime","value":false}]}}'
-)
-NEXT_STEP = "correct these tasks in Label Studio; nothing was written"
+NEXT_STEP = "correct these tasks in Label Studio; data/annotations/studio.json stays as it was"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class PullReport:
     skipped : int
         Tasks that people skipped.
     actions : dict of str to int
+    read : int
+        Tasks that were read, because they are new or were changed.
     """
 
     samples: int
@@ -50,10 +56,14 @@ class PullReport:
     replaced: int
     skipped: int
     actions: dict[str, int]
+    read: int = 0
 
 
 def pull(*, workspace: Workspace) -> PullReport:
     """Bring every answer into ``studio/decisions.sqlite``, and the verdicts as COCO.
+
+    Only tasks that changed on the server are read; those that were deleted there are
+    forgotten. Killed anywhere, it goes on where it was.
 
     Which answer to a sample counts is :func:`visionloop.labeling.verdicts.settle`'s to say.
     An answered detection task without boxes says that nothing is there. Skipped tasks say
@@ -62,72 +72,131 @@ def pull(*, workspace: Workspace) -> PullReport:
     Raises
     ------
     UnreachableError
-        If Label Studio does not answer; the files stay as they were.
+        If Label Studio does not answer; ``studio.json`` stays as it was.
     DataError
-        Naming every answer that cannot be understood; the files stay as they were.
+        Naming every answer that cannot be understood; ``studio.json`` stays as it was.
     """
-    from visionloop.data.raw import read_samples
+    from visionloop.data.formats import coco
 
-    project, _ = load_params(workspace)
+    project, params = load_params(workspace)
     with only_one(workspace, "pull"), open_decisions(workspace) as store:
         client = connect(workspace)
         found = find_project(client, project)
         people = {row["id"]: row["email"] for row in client.get("/api/users/")}
-        samples = read_samples(workspace).set_index("sample_id")
-        sizes = {
-            str(row.Index): (int(row.width), int(row.height))
-            for row in samples[["width", "height"]].itertuples()
-        }
-        _bring(client, found["id"], Reader(project, people, sizes), store)
-        return _compose(workspace, store)
+        images = _images(workspace)
+        sizes = {one: (image.width, image.height) for one, image in images.items()}
+        feed = Feed(client, found["id"], store)
+        read = _bring(feed, Reader(project, people, sizes), store)
+        verdicts = partial(_verdicts, store, params)
+        totals = _Totals(read=read, skipped=store.skipped())
+        coco.save_ordered(
+            workspace.studio_annotations,
+            _looked_at(verdicts(), images),
+            _statements(verdicts(), totals),
+            project.classes,
+        )
+        return totals.report()
 
 
-def _bring(client: StudioClient, project_id: int, reader: Reader, store: DecisionStore) -> None:
-    """Make the store agree with the server."""
-    read: set[int] = set()
+def _bring(feed: Feed, reader: Reader, store: DecisionStore) -> int:
+    """Make the store agree with the server; the number of tasks read."""
     problems: list[str] = []
+    read = 0
+    pages = (task for tasks in feed.changed() for task in _store(tasks, reader, store, problems))
+    for _ in track(pages, "reading answers from Label Studio", total=feed.count()):
+        read += 1
+    for tasks in feed.lost():
+        read += sum(1 for _ in _store(tasks, reader, store, problems))
+    if problems:
+        feed.give_up()
+        raise DataError(f"Label Studio project '{reader.project.model}'", problems, NEXT_STEP)
+    feed.finish()
+    return read
 
-    def decisions() -> Iterator[Decision]:
-        for task in client.tasks(project=project_id, fields="all", query=ANSWERED):
-            rows, wrong = reader.read(task)
-            problems.extend(wrong)
-            read.update(row.annotation for row in rows)
-            yield from rows
-        if problems:
-            raise DataError(f"Label Studio project '{reader.project.model}'", problems, NEXT_STEP)
 
-    store.put(decisions())
-    store.forget(annotations={row.annotation for row in store} - read)
+def _store(
+    tasks: Iterable[dict[str, Any]], reader: Reader, store: DecisionStore, problems: list[str]
+) -> Iterator[int]:
+    """Store a page whole; a task that is not understood keeps what was known of it."""
+    rows, gone = [], []
+    for task in tasks:
+        decisions, wrong = reader.read(task)
+        problems += wrong
+        if not wrong:
+            rows += decisions
+            there = {row.annotation for row in decisions}
+            gone += [one for one in store.annotations_of(task["id"]) if one not in there]
+        yield task["id"]
+    store.put(rows)
+    store.forget(annotations=gone)
+    failpoint("labeling.pull")
 
 
-def _compose(workspace: Workspace, store: DecisionStore) -> PullReport:
-    """Write the verdicts as COCO."""
-    from visionloop.data.formats import coco
+def _images(workspace: Workspace) -> dict[str, CocoImage]:
+    """Sample id to its file and size."""
+    from visionloop.data.formats.coco import CocoImage
     from visionloop.data.raw import read_samples
 
-    project, params = load_params(workspace)
-    samples = read_samples(workspace).set_index("sample_id")
-    images: list[coco.CocoImage] = []
-    annotations: list[Annotation] = []
-    replaced = 0
-    for sample_id, decisions in store.by_sample():
-        verdict = settle(decisions, min_iou=params.review.min_iou)
-        if verdict is None:
-            continue
-        row = samples.loc[sample_id]
-        images.append(
-            coco.CocoImage(sample_id, str(row["file_name"]), int(row["width"]), int(row["height"]))
+    columns = ["sample_id", "file_name", "width", "height"]
+    rows = read_samples(workspace)[columns].itertuples(index=False)
+    return {
+        str(row.sample_id): CocoImage(
+            str(row.sample_id), str(row.file_name), int(row.width), int(row.height)
         )
-        annotations += _annotations(verdict)
-        replaced += verdict.is_replaced
-    coco.save(workspace.studio_annotations, images, annotations, project.classes)
-    return PullReport(
-        samples=len(images),
-        annotations=len(annotations),
-        replaced=replaced,
-        skipped=len({row.task for row in store if row.is_skipped}),
-        actions=dict(sorted(Counter(row.action for row in annotations).items())),
-    )
+        for row in rows
+    }
+
+
+@dataclass
+class _Totals:
+    """A report in the making."""
+
+    read: int
+    skipped: int
+    samples: int = 0
+    annotations: int = 0
+    replaced: int = 0
+    actions: Counter[str] = field(default_factory=Counter)
+
+    def report(self) -> PullReport:
+        return PullReport(
+            samples=self.samples,
+            annotations=self.annotations,
+            replaced=self.replaced,
+            skipped=self.skipped,
+            actions=dict(sorted(self.actions.items())),
+            read=self.read,
+        )
+
+
+def _verdicts(store: DecisionStore, params: LabelingParams) -> Iterator[Verdict]:
+    for _, decisions in store.by_sample():
+        verdict = settle(decisions, min_iou=params.review.min_iou)
+        if verdict is not None:
+            yield verdict
+
+
+def _looked_at(
+    verdicts: Iterator[Verdict], images: dict[str, CocoImage]
+) -> Iterator[tuple[CocoImage, bool]]:
+    for verdict in verdicts:
+        if verdict.sample_id not in images:
+            raise DataError(
+                f"sample {verdict.sample_id[:12]}",
+                "was answered in Label Studio and is not in data/raw",
+                "import it again, or delete its tasks in Label Studio",
+            )
+        yield images[verdict.sample_id], True
+
+
+def _statements(verdicts: Iterator[Verdict], totals: _Totals) -> Iterator[Annotation]:
+    for verdict in verdicts:
+        rows = sorted(_annotations(verdict), key=lambda row: (row.xyxy or (), row.class_name))
+        totals.samples += 1
+        totals.annotations += len(rows)
+        totals.replaced += verdict.is_replaced
+        totals.actions.update(row.action for row in rows)
+        yield from rows
 
 
 def _annotations(verdict: Verdict) -> Iterator[Annotation]:

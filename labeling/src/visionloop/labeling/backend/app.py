@@ -63,7 +63,7 @@ class Backend:
         return cls(
             workspace=workspace,
             queue=queue,
-            current=CurrentDrafter(workspace, lambda before, _: _renew_drafts(queue, before)),
+            current=CurrentDrafter(workspace, lambda: _renew_drafts(queue)),
             supervisor=Supervisor(workspace, queue, notice.show),
             puller=Puller(workspace, minutes=load_params(workspace)[1].pull_minutes),
             notice=notice,
@@ -195,10 +195,10 @@ def _add_pages(app: FastAPI, backend: Backend) -> None:
             raise HTTPException(403, "asked by a page of another site")
 
 
-def _renew_drafts(queue: JobQueue, before: str) -> None:
+def _renew_drafts(queue: JobQueue) -> None:
     """A new release renews the drafts that wait in Label Studio; a training does it itself."""
     running = queue.running()
-    if before and (running is None or running.kind != "training"):
+    if running is None or running.kind != "training":
         queue.add("drafts", asked_by="a new release")
 
 

@@ -30,10 +30,10 @@ class CurrentDrafter:
     ----------
     workspace : Workspace
     on_swap : function
-        Called with the versions before and after; the first is empty at the start.
+        Called when another drafter took over, but not for the one found at the start.
     """
 
-    def __init__(self, workspace: Workspace, on_swap: Callable[[str, str], None]) -> None:
+    def __init__(self, workspace: Workspace, on_swap: Callable[[], None]) -> None:
         self._workspace = workspace
         self._on_swap = on_swap
         self._drafter: Drafter | None = None
@@ -67,7 +67,7 @@ class CurrentDrafter:
         found = self._stamps()
         if found == self._seen:
             return
-        self._seen = found
+        is_first, self._seen = self._seen is None, found
         try:
             loaded = load_drafter(self._workspace, *load_params(self._workspace))
             if loaded is not None:
@@ -80,7 +80,8 @@ class CurrentDrafter:
         before, self._drafter = self.version, loaded
         if self.version != before:
             log.info("drafts by %s from now on (before: %s)", self.version, before or "none")
-            self._on_swap(before, self.version)
+            if not is_first:
+                self._on_swap()
 
     def _watch(self) -> None:
         while not self._is_over.is_set():

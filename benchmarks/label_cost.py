@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,11 @@ from label_cost_policies import Answers, Course, Settings, by_hand, our_way, pee
 from report import make_row, save_results
 
 from visionloop.core.geometry import match_boxes
-from visionloop.core.progress import track
 from visionloop.labeling.habits import HUMAN
 from visionloop.labeling.prices import Prices
 from visionloop.labeling.regions import Region
 
+PRICES = Prices()
 LAST = 500
 """The boards of the second target: those annotated last."""
 WARIER = {"beside_drafts": 6.0, "at_a_glance": 12.0}
@@ -84,7 +83,7 @@ def our_way_of(habits: dict[str, float] | None = None, **settings: float) -> Pol
 
 
 def run(
-    sets: Truths, people: Sequence[int] | range, policy: Policy, prices: Prices = Prices()
+    sets: Truths, people: Sequence[int] | range, policy: Policy, prices: Prices = PRICES
 ) -> list[Course]:
     """A course for every detector seed and annotator seed."""
     return [policy(truth, answers, prices, person) for truth, answers in sets for person in people]
@@ -134,7 +133,10 @@ def quality_rows(
     rows = []
     for iou in (0.5, 0.75):
         f1 = {
-            name: [agreement(one.regions, truth, iou)["f1"] for one, truth in zip(courses, truths)]
+            name: [
+                agreement(one.regions, truth, iou)["f1"]
+                for one, truth in zip(courses, truths, strict=True)
+            ]
             for name, courses in (("hand", hand), ("ours", ours), ("peer", peer))
         }
         gain = [mine - theirs for mine, theirs in zip(f1["ours"], f1["hand"], strict=True)]

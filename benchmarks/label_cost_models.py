@@ -1,4 +1,4 @@
-"""Detectors that learn while 1,000 boards are annotated; their answers on the boards that come next.
+"""Detectors that learn while 1,000 boards are annotated, and their answers on the next boards.
 
 For each seed the boards are put into one order. A detector learns after 50, 150 and 400 of them
 and answers those up to the next training, which it has not seen. It goes on from the one before,

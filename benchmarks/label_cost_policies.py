@@ -19,12 +19,12 @@ from visionloop.core.entities import Detections
 from visionloop.core.geometry import match_boxes
 from visionloop.data.datasets.deeppcb import CLASSES
 from visionloop.labeling.answers import answer_boxes
-from visionloop.labeling.habits import HUMAN, Habits, Way
+from visionloop.labeling.habits import Habits, Way
 from visionloop.labeling.prices import Prices
 from visionloop.labeling.regions import Region
 from visionloop.labeling.thresholds import choose_thresholds
 
-__all__ = ["Course", "Settings", "by_hand", "peer_way", "our_way"]
+__all__ = ["Course", "Settings", "by_hand", "our_way", "peer_way"]
 
 Answers = Mapping[int, Mapping[int, Detections]]
 

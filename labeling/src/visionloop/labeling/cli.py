@@ -112,16 +112,20 @@ def agreement(workspace: WorkspaceOption = None) -> None:
 
 @app.command()
 def meter(workspace: WorkspaceOption = None) -> None:
-    """Measure what annotation costs: seconds an image, drafts accepted."""
+    """Measure what annotation costs, with drafts and by hand."""
     from visionloop.labeling.meter import meter as run
 
-    report = run(workspace=find_workspace(workspace))
-    first = report.first
+    report = run(workspace=find_workspace(workspace), track=True)
+    first, share = report.first, report.saving.share
     made = (
         f"{first.seconds_per_image:.1f} s an image, {first.seconds_per_object:.1f} s an object, "
-        f"{first.accepted_share:.0%} of {first.images} images' drafts accepted"
+        f"{first.accepted_share:.0%} of {first.images} images' drafts accepted; "
     )
-    say_done(made, report.path)
+    if share.value is None or share.low is None or share.high is None:
+        made += "beside drawing by hand: not enough data"
+    else:
+        made += f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%}) of drawing by hand"
+    say_done(made, report.page)
 
 
 @app.command()

@@ -116,9 +116,9 @@ def test_planted_errors_are_found_settled_and_pulled_with_their_provenance(
     for name, task in rest:
         people[name].answer(task, truth(neighbour, task, shift=1.0))
     people[missed[0]].answer(missed[1], truth(neighbour, missed[1])[1:])
-    other = [replace(row, class_name="spur" if row.class_name != "spur" else "open")
+    wrong = [replace(row, class_name="spur" if row.class_name != "spur" else "open")
              for row in truth(neighbour, swapped[1])]  # fmt: skip
-    people[swapped[0]].answer(swapped[1], other)
+    people[swapped[0]].answer(swapped[1], wrong)
     people[moved[0]].answer(moved[1], truth(neighbour, moved[1], shift=5.0))
     people[skipped[0]].skip(skipped[1])
     people[owner].answer(himself[1], truth(neighbour, himself[1]))
@@ -135,6 +135,11 @@ def test_planted_errors_are_found_settled_and_pulled_with_their_provenance(
     assert (report.sent, report.again, report.waiting, report.disputes) == (1, 1, 1, 3)
     again = review(workspace=space)
     assert (again.sent, again.waiting, again.disputes) == (0, 2, 0)
+    # What was skipped is offered to the third person instead.
+    other = CARL if skipped[0] == BEA else BEA
+    offered = {name: {task["id"] for task in people[name].tasks(tab(name))} for name in (BEA, CARL)}
+    assert skipped[1]["id"] not in offered[skipped[0]]
+    assert skipped[1]["id"] in offered[other]
     disputes = {task["data"]["sample_id"]: task for task in people[CARL].tasks(DISAGREEMENTS)}
     assert set(disputes) == planted
     for task in disputes.values():
@@ -143,7 +148,7 @@ def test_planted_errors_are_found_settled_and_pulled_with_their_provenance(
     drawn = disputes[swapped[1]["data"]["sample_id"]]["predictions"][-1]["result"]
     names = [row["value"]["rectanglelabels"][0] for row in drawn]
     assert sorted(names) == sorted(
-        row.class_name for row in [*truth(neighbour, swapped[1]), *other]
+        row.class_name for row in [*truth(neighbour, swapped[1]), *wrong]
     )
 
     for task in disputes.values():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from visionloop.core.files import sha256_of_bytes
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.decisions import Decision
 from visionloop.labeling.review.agreement import Agreement, Compared
@@ -102,8 +103,11 @@ def write_pages(
 
 
 def page_name(person: str) -> str:
-    """The file of a person's page; nothing in it leads out of the folder."""
-    return re.sub(r"[^A-Za-z0-9@._-]", "_", person).lstrip(".") + ".html"
+    """The file of a person's page: nothing in it leads out of the folder, no two are alike."""
+    safe = re.sub(r"[^A-Za-z0-9@._-]", "_", person).lstrip(".")
+    if safe != person or not safe:
+        safe += f"-{sha256_of_bytes(person.encode())[:8]}"
+    return f"{safe}.html"
 
 
 def _show(estimate: Estimate, min_pairs: int, unit: str, is_share: bool) -> Shown:
@@ -168,4 +172,5 @@ def _settled(decision: Decision | None) -> str:
         return "nothing there"
     if all(region.xyxy is None for region in decision.regions):
         return ", ".join(region.class_name for region in decision.regions)
-    return f"{len(decision.regions)} boxes"
+    count = len(decision.regions)
+    return "1 box" if count == 1 else f"{count} boxes"

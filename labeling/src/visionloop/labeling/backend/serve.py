@@ -54,6 +54,7 @@ def run_backend(*, workspace: Workspace, port: int | None = None, host: str = "1
         taken = int(listener.getsockname()[1])
         url = f"http://{host}:{taken}"
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         app = make_app(Backend.of(workspace, url), hosts=(*HOSTS, host))
         settings = uvicorn.Config(
             app,

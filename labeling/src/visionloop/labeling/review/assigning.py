@@ -9,10 +9,16 @@ from typing import Any
 
 from visionloop.labeling.client import StudioClient
 from visionloop.labeling.decisions import Decision
+from visionloop.labeling.queries import condition, to_query
 from visionloop.labeling.review.plan import draw
-from visionloop.labeling.tasks import OPEN
 
 __all__ = ["Assigner", "move_open"]
+
+UNANSWERED = to_query(
+    condition("data.look", "equal", "String", "review"),
+    condition("total_annotations", "equal", "Number", 0),
+)
+"""Second opinions that nobody has given; some may have been skipped."""
 
 
 @dataclass
@@ -61,11 +67,7 @@ def move_open(
     set of str
         Whom open second opinions are meant for.
     """
-    open_tasks = [
-        task
-        for task in client.tasks(project=project_id, include="id,data", query=OPEN)
-        if task["data"].get("look") == "review"
-    ]
+    open_tasks = list(client.tasks(project=project_id, include="id,data", query=UNANSWERED))
     staying = [task for task in open_tasks if not _must_move(task, assigner, by_sample)]
     assigner.load.update(task["data"].get("reviewer", "") for task in staying)
     for task in open_tasks:

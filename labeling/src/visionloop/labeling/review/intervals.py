@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -51,7 +52,7 @@ def wilson(value: float, count: float, *, level: float = LEVEL) -> tuple[float, 
     """
     z = NormalDist().inv_cdf((1 + level) / 2)
     middle = (value + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * np.sqrt(value * (1 - value) / count + z * z / (4 * count**2)) / (1 + z * z / count)
+    half = z * math.sqrt(value * (1 - value) / count + z * z / (4 * count**2)) / (1 + z * z / count)
     # The interval of 0 begins at 0 and that of 1 ends at 1; rounding must not say otherwise.
     return min(value, max(0.0, middle - half)), max(value, min(1.0, middle + half))
 

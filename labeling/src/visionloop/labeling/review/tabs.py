@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from visionloop.labeling.client import StudioClient
+from visionloop.labeling.queries import all_of, condition
 
 __all__ = ["ANYBODY", "DISAGREEMENTS", "ensure_tabs", "tab_title"]
 
@@ -56,7 +57,7 @@ def ensure_tabs(client: StudioClient, project_id: int, reviewers: Iterable[str])
         if one
     }
     if "" in named:
-        nobody = _condition("data.reviewer", "empty", "String", True)
+        nobody = condition("data.reviewer", "empty", "String", True)
         wanted[ANYBODY] = _filters(_equal("look", "review"), nobody)
     wanted[DISAGREEMENTS] = _filters(_equal("look", "adjudicate"))
     present = {
@@ -76,13 +77,8 @@ def ensure_tabs(client: StudioClient, project_id: int, reviewers: Iterable[str])
 
 
 def _filters(*conditions: dict[str, Any]) -> dict[str, Any]:
-    is_open = _condition("completed_at", "empty", "Datetime", True)
-    return {"conjunction": "and", "items": [*conditions, is_open]}
+    return all_of(*conditions, condition("completed_at", "empty", "Datetime", True))
 
 
 def _equal(column: str, value: str) -> dict[str, Any]:
-    return _condition(f"data.{column}", "equal", "String", value)
-
-
-def _condition(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
-    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+    return condition(f"data.{column}", "equal", "String", value)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from visionloop.core.errors import DataError, InputError, VisionloopError
+from visionloop.core.errors import InputError, VisionloopError
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.pipelines.demo.run import tool_environment
@@ -77,6 +77,6 @@ def prepare_labeling(workspace: Workspace) -> str:
         if not (workspace.studio_state / "selection.parquet").exists():
             select(workspace=workspace)
         push(workspace=workspace)
-    except DataError as error:  # nothing to annotate, or no embeddings: the servers run anyway
+    except InputError as error:  # nothing to annotate, or a model that must not be loaded
         say_step(f"no tasks were made: {error}")
     return url

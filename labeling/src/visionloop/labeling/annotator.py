@@ -1,9 +1,9 @@
-"""The scripted annotator: knows the truth, errs at a set rate, works only through the API.
+"""The simulated annotator: knows the truth, errs as asked, works only through the API.
 
-It stands in for a person in the demo, in tests and in benchmarks: it takes open tasks in
-the order of their tab, reads the draft that it is shown, and answers as a person would,
-with Label Studio's own marks (``parent_prediction``, ``origin``). Its times are the
-prices of ``answers.PRICES``.
+It stands in for a person in the demo and in tests: it takes open tasks in the order of
+their tab, reads the draft that it is shown, and answers as a person would, with Label
+Studio's own marks (``parent_prediction``, ``origin``). Its times are ``prices.Prices``.
+It decides by ``answers.py``, as it does in ``benchmarks/label_cost.py``.
 """
 
 from __future__ import annotations
@@ -14,20 +14,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import DataError
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.answers import Answer, answer_boxes, answer_class, regions_of
 from visionloop.labeling.client import StudioClient, connect
+from visionloop.labeling.habits import FAULTLESS, Habits, Way
 from visionloop.labeling.mistakes import Mistakes, load_mistakes, plan_mistakes
 from visionloop.labeling.params import load_params
+from visionloop.labeling.prices import Prices
 from visionloop.labeling.project import find_project, find_tab
 from visionloop.labeling.regions import Region, from_result, to_result
 
 __all__ = ["ReviewReport", "review"]
 
 TAB = {"annotate": "Next best", "second_look": "Second look"}
+
+NEVER_SURE = 2.0
+"""Above every certainty: a second look is a look at each box."""
 
 Tasks = list[dict[str, Any]]
 
@@ -67,6 +74,10 @@ class _Desk:
     truth: Mapping[str, list[Region]]
     sizes: Mapping[str, tuple[int, int]]
     mistakes: Mistakes
+    prices: Prices
+    habits: Habits
+    sure: float
+    seed: int
 
 
 def review(
@@ -78,6 +89,8 @@ def review(
     kind: Literal["annotate", "second_look"] = "annotate",
     sessions: int = 3,
     limit: int | None = None,
+    prices: Prices | None = None,
+    habits: Habits = FAULTLESS,
 ) -> ReviewReport:
     """Answer the open tasks of a tab, lowest certainty (or worst finding) first.
 
@@ -97,6 +110,11 @@ def review(
         Parallel connections to Label Studio.
     limit : int or None
         Answer at most so many tasks.
+    prices : Prices or None
+        Seconds of each action.
+    habits : Habits
+        What it does not notice, beside the planned errors. Drafts that the tab "Check
+        drafts" holds are accepted at a glance, others box by box.
 
     Raises
     ------
@@ -105,7 +123,7 @@ def review(
     UnreachableError
         If Label Studio does not answer; running it again goes on.
     """
-    project, _ = load_params(workspace)
+    project, params = load_params(workspace)
     client = connect(workspace)
     found = find_project(client, project)
     tasks = _open_tasks(client, found["id"], TAB[kind], limit)
@@ -120,7 +138,11 @@ def review(
         mistakes = load_mistakes(workspace).kept(error_share, seed)
     is_boxes = project.vision_task == "detection"
     version = found["model_version"] or ""
-    desk = _Desk(client, found["id"], version, is_boxes, known, sizes, mistakes)
+    sure = params.sure if kind == "annotate" else NEVER_SURE
+    desk = _Desk(
+        client, found["id"], version, is_boxes, known, sizes, mistakes, prices or Prices(),
+        habits, sure, seed,
+    )  # fmt: skip
     answers = list(_work(desk, tasks, sessions, f"scripted annotator, {TAB[kind]}"))
     wrong = sum(one in mistakes.errors for one in ids)
     planted = sum(one in load_mistakes(workspace).errors for one in ids)
@@ -159,7 +181,16 @@ def _answer(desk: _Desk, task: dict[str, Any]) -> Answer:
     draft = max(shown, key=lambda row: row["id"], default=None)
     drafts = from_result(draft["result"], *size)[0] if draft else []
     wanted = desk.mistakes.distort(sample_id, desk.truth[sample_id])
-    answer = answer_boxes(drafts, wanted) if desk.is_boxes else answer_class(drafts, wanted)
+    # The same answer to the same picture, in whatever order the connections take them.
+    random = np.random.default_rng((desk.seed, int(sample_id[:12], 16)))
+    if desk.is_boxes:
+        is_sure = draft is not None and (draft["score"] or 0.0) >= desk.sure
+        way: Way = "glance" if is_sure else "verify"
+        answer = answer_boxes(
+            drafts, wanted, prices=desk.prices, habits=desk.habits, way=way, random=random
+        )
+    else:
+        answer = answer_class(drafts, wanted, prices=desk.prices, habits=desk.habits, random=random)
     content = {
         "result": to_result(answer.regions, *size, origins=answer.origins),
         "lead_time": round(answer.seconds, 2),

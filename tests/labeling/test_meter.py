@@ -13,7 +13,7 @@ from visionloop.labeling.metering.costs import compare_with_hand, cost_of
 from visionloop.labeling.metering.page import curves_of
 from visionloop.labeling.metering.times import measure_times
 
-OLD, NEW = "boards@aaaaaaaaaaaa", "boards@bbbbbbbbbbbb"
+OLD, NEW = "boards@3fa91c07de55", "boards@b27c40e8a916"
 
 
 def decision(number: int, seconds: float, **changes) -> Decision:
@@ -120,7 +120,7 @@ def test_too_few_control_images_say_not_enough_data() -> None:
 
 def test_the_curve_shows_where_a_better_model_began() -> None:
     curve = curves_of(measure_times(a_campaign()), 30.0)
-    assert [name for _, name in curve.changes] == ["a" * 12, "b" * 12]
+    assert [name for _, name in curve.changes] == [OLD[-12:], NEW[-12:]]
     assert len(curve.points) == 24
     assert curve.points[1][1] < curve.points[12][1] < curve.points[-1][1]  # y grows downwards
     assert curves_of(measure_times(a_campaign()[:9]), None) is None

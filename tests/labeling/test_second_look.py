@@ -85,6 +85,9 @@ def test_verdicts_of_people_make_the_finders_record_and_thin_a_poor_kind_out(ann
 
     review(workspace=space, truth=annotated.boxes, error_share=0, kind="second_look")
     pull(workspace=space)
+    told = read_json(space.studio_state / "finder.json")["verdicts"]
+    assert {row["sample_id"] for row in told} == {*mistakes, *calm[:12]}
+    assert all(bool(row["found"]) == (row["sample_id"] in mistakes) for row in told)
     frame = pandas.DataFrame(wrong)
     write_table(space.root / "data" / "findings.parquet", FINDINGS, frame)
     report = issues(workspace=space, limit=100)

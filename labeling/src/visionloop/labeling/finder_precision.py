@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.core.files import write_json
+from visionloop.core.files import read_json, write_json
 from visionloop.core.geometry import box_iou, match_boxes
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.decisions import Decision, open_decisions
@@ -152,10 +152,9 @@ def verdicts_of(decisions: Iterable[Decision], asked: Mapping[str, Asked]) -> li
     The last answer to a sample counts. A skipped task says nothing, and neither does an answer
     to another list of findings than the one on record.
     """
-    answers: dict[str, Decision] = {}
-    for row in sorted(decisions, key=lambda one: (one.decided_at, one.annotation)):
-        if row.look == "second" and not row.is_skipped:
-            answers[row.sample_id] = row
+    looks = [row for row in decisions if row.look == "second" and not row.is_skipped]
+    looks.sort(key=lambda row: (row.decided_at, row.annotation))
+    answers = {row.sample_id: row for row in looks}
     return [
         FindingVerdict(
             sample_id=row.sample_id,
@@ -217,18 +216,22 @@ def update_finder(
     wanted : float
         See :func:`measure`.
     doubts : mapping of sample id to doubts, optional
-        What is about to be sent: adds the severity from which each kind goes out.
+        What is about to be sent: sets the severity from which each kind goes out, which
+        otherwise stays as it was.
     """
+    asked = load_asked(workspace)
     with open_decisions(workspace) as store:
-        verdicts = verdicts_of(store, load_asked(workspace))
+        verdicts = verdicts_of(store, asked) if asked else []
     precision = measure(verdicts, wanted)
-    thresholds = _thresholds(doubts or {}, precision)
+    path = state_folder(workspace) / "finder.json"
+    thresholds = {} if doubts is None else _thresholds(doubts, precision)
+    if doubts is None and path.exists():
+        thresholds = {kind: row["threshold"] for kind, row in read_json(path)["kinds"].items()}
     content = {
         kind: asdict(row) | {"threshold": thresholds.get(kind)} for kind, row in precision.items()
     }
     write_json(
-        state_folder(workspace) / "finder.json",
-        {"wanted": wanted, "kinds": content, "verdicts": [asdict(row) for row in verdicts]},
+        path, {"wanted": wanted, "kinds": content, "verdicts": [asdict(row) for row in verdicts]}
     )
     return {kind: KindPrecision(**row) for kind, row in content.items()}
 

@@ -19,6 +19,7 @@ from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import connect
 from visionloop.labeling.decisions import DecisionStore, open_decisions
 from visionloop.labeling.feed import Feed
+from visionloop.labeling.finder_precision import update_finder
 from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
 from visionloop.labeling.reading import Reader
@@ -62,6 +63,7 @@ class PullReport:
 def pull(*, workspace: Workspace) -> PullReport:
     """Bring every answer into ``studio/decisions.sqlite``, and the verdicts as COCO.
 
+    What second looks say of the finder of doubtful annotations goes to ``studio/finder.json``.
     Only tasks that changed on the server are read; those that were deleted there are
     forgotten. Killed anywhere, it goes on where it was.
 
@@ -95,7 +97,8 @@ def pull(*, workspace: Workspace) -> PullReport:
             _statements(verdicts(), totals),
             project.classes,
         )
-        return totals.report()
+    update_finder(workspace, params.second_look_precision)
+    return totals.report()
 
 
 def _bring(feed: Feed, reader: Reader, store: DecisionStore) -> int:

@@ -16,6 +16,7 @@ from visionloop.labeling.review.disputes import draft_of_dispute, find_dispute, 
 from visionloop.labeling.review.page import page_name
 from visionloop.labeling.review.pairs import Pair
 from visionloop.labeling.review.report import agreement
+from visionloop.labeling.review.tabs import tab_title
 
 A, B = (5.0, 5.0, 20.0, 20.0), (30.0, 10.0, 50.0, 30.0)
 
@@ -127,3 +128,12 @@ def test_no_name_leads_out_of_the_folder(name, tmp_path) -> None:
     assert made.resolve().parent == tmp_path.resolve()
     assert made.suffix == ".html"
     assert page_name("ä") != page_name("ö")
+
+
+def test_tabs_name_people_shortly_where_that_tells_them_apart() -> None:
+    people = ["bea@a.org", "bea@b.org", "carl@a.org"]
+    titles = [tab_title(one, people) for one in [*people, ""]]
+    assert titles == [
+        "bea@a.org: second opinion", "bea@b.org: second opinion", "carl: second opinion",
+        "Second opinion",
+    ]  # fmt: skip

@@ -22,12 +22,12 @@ from visionloop.labeling.push import push
 from visionloop.labeling.regions import Region
 from visionloop.labeling.review.report import agreement
 from visionloop.labeling.review.sending import REASON, review
-from visionloop.labeling.review.tabs import ANYBODY, DISAGREEMENTS
+from visionloop.labeling.review.tabs import DISAGREEMENTS, tab_title
 from visionloop.labeling.state import credentials
 from visionloop.labeling.tasks import list_looks
 
 BEA, CARL = "bea@example.org", "carl@example.org"
-SAMPLES = 16
+SAMPLES = 9
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,8 @@ def space(neighbour, accounts):
     space = neighbour.boards
     owner = credentials(space).email
     block = f"review: {{share: 1.0, min_pairs: 5, reviewers: [{owner}, {BEA}, {CARL}]}}"
-    text = space.params.read_text().replace("second_look: 5", f"second_look: 5, {block}")
+    text = space.params.read_text().replace("batch: 10", "batch: 5")
+    text = text.replace("second_look: 5", f"second_look: 5, {block}")
     space.params.write_text(text)
     setup(workspace=space)
     chosen = [one for one in neighbour.ids if neighbour.boxes[one]][:SAMPLES]
@@ -55,7 +56,7 @@ def truth(neighbour, task, shift=0.0) -> list[Region]:
 
 
 def tab(name) -> str:
-    return f"{ANYBODY}: {name.split('@')[0]}"
+    return tab_title(name, (BEA, CARL))
 
 
 def first_answer(space, sample_id):

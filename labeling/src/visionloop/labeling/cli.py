@@ -94,7 +94,9 @@ def review(workspace: WorkspaceOption = None) -> None:
     )
     if len(report.reviewers) < 2:
         made += "; a second person must join: Label Studio, Organization, Invite People"
-    say_done(made, report.url, "tabs 'Second opinion' and 'Disagreements', then: label pull")
+    say_done(
+        made, report.url, "tabs 'second opinion' and 'Disagreements', then: visionloop label pull"
+    )
 
 
 @app.command()

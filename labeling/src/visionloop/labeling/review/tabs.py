@@ -37,7 +37,8 @@ def tab_title(reviewer: str, reviewers: Iterable[str]) -> str:
         return ANYBODY
     name = reviewer.split("@")[0]
     is_unique = sum(other.split("@")[0] == name for other in set(reviewers)) <= 1
-    return f"{ANYBODY}: {name if is_unique else reviewer}"
+    # The name first: Label Studio cuts the ends of long titles off.
+    return f"{name if is_unique else reviewer}: {ANYBODY.lower()}"
 
 
 def ensure_tabs(client: StudioClient, project_id: int, reviewers: Iterable[str]) -> None:

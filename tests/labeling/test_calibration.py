@@ -88,3 +88,16 @@ def test_a_class_of_the_whole_image_needs_no_threshold(project, signed, new_pack
         thresholds(workspace=project.cells)
     new_package(project.cells.package, 4.0)
     assert thresholds(workspace=project.cells).path is None
+
+
+def test_an_image_that_fails_costs_its_own_draft_alone(boards, project, capsys) -> None:
+    paths = [boards.images / f"{one}.png" for one in project.ids[:20]]
+    paths[3].write_bytes(b"\x89PNG broken")
+    paths[11].unlink()
+    drafter = load_drafter(boards, *load_params(boards))
+    drafts = drafter.draft_each(paths)
+    assert [number for number, draft in enumerate(drafts) if draft is None] == [3, 11]
+    with pytest.raises(DataError):
+        drafter.draft(paths)
+    told = capsys.readouterr().err
+    assert f"no draft for {paths[3].name}" in told and f"no draft for {paths[11].name}" in told

@@ -11,6 +11,7 @@ import numpy as np
 from visionloop.core.config import ProjectParams
 from visionloop.core.entities import Prediction
 from visionloop.core.errors import PackageError
+from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.params import LabelingParams
 from visionloop.labeling.regions import from_prediction
@@ -86,6 +87,32 @@ class Drafter:
     def draft(self, images: Sequence[Path]) -> list[Draft]:
         """A draft for each image file; raises as :meth:`predict`."""
         return [self._draft(prediction) for prediction in self.predict(images)]
+
+    def draft_each(self, images: Sequence[Path]) -> list[Draft | None]:
+        """As :meth:`draft`, but an image that fails costs its own draft alone.
+
+        Returns
+        -------
+        list of Draft or None
+            None where the file is missing or damaged or the model fails on it; the reason is
+            said.
+        """
+        drafts: list[Draft | None] = []
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start : start + CHUNK]
+            try:
+                drafts += self.draft(chunk)
+            except Exception:  # whatever a library raises: which of the images was it?
+                drafts += [self._draft_or_none(path) for path in chunk]
+        return drafts
+
+    def _draft_or_none(self, path: Path) -> Draft | None:
+        try:
+            return self.draft([path])[0]
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            say_step(f"no draft for {path.name}: {reason or type(error).__name__}")
+            return None
 
     def _draft(self, prediction: Prediction) -> Draft:
         smallest = min(self.minimum.values())

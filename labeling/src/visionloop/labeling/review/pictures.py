@@ -14,7 +14,7 @@ from visionloop.core.errors import DataError
 from visionloop.labeling.regions import XYXY
 from visionloop.labeling.review.comparing import Comparison
 
-__all__ = ["BLUE", "ORANGE", "picture_of_dispute"]
+__all__ = ["picture_of_dispute"]
 
 SIDE = 260
 BLUE, ORANGE, GREY, WHITE = (178, 114, 0), (0, 94, 213), (170, 170, 170), (255, 255, 255)

@@ -28,7 +28,8 @@ CELLS, BOARDS = ["functional", "defective"], ["open", "short", "spur"]
 WIDTH, HEIGHT = 60, 40
 PARAMS = """\
 project: {{recipe: test, model: {model}, vision_task: {task}, classes: [{classes}], seed: 3}}
-labeling: {{port: 0, strategy: typical, budget: 30, batch: 10, second_look: 5}}
+labeling: {{port: 0, strategy: typical, budget: 30, batch: 10, second_look: 5,
+           control_share: 0}}
 """
 
 

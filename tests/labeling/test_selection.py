@@ -24,7 +24,7 @@ def test_annotated_and_pushed_samples_are_left_out(embedded) -> None:
     done = [Annotation(one, "functional") for one in ids[:10]]
     images = [coco.CocoImage(one, f"{one}.png", 60, 40) for one in ids[:10]]
     coco.save(space.studio_annotations, images, done, ["functional", "defective"])
-    save_push_record(space, PushRecord(1, dict.fromkeys(ids[10:20], 1), {}))
+    save_push_record(space, PushRecord(1, {one: task for task, one in enumerate(ids[10:20])}, {}))
     report = select(workspace=space, budget=100)
     assert report.selected == report.pool == 40
     assert sorted(chosen(embedded)) == ids[20:]
@@ -68,7 +68,9 @@ def test_wrong_strategy_missing_embeddings_missing_package(project, embedded) ->
 
 
 def test_nothing_left(embedded) -> None:
-    save_push_record(embedded.cells, PushRecord(1, dict.fromkeys(embedded.ids, 1), {}))
+    save_push_record(
+        embedded.cells, PushRecord(1, {one: task for task, one in enumerate(embedded.ids)}, {})
+    )
     with pytest.raises(DataError, match="every sample is annotated"):
         select(workspace=embedded.cells)
 

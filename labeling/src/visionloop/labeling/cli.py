@@ -47,6 +47,8 @@ def push(workspace: WorkspaceOption = None) -> None:
     report = run(workspace=find_workspace(workspace))
     drafts = f"drafts by {report.version}" if report.version else "no drafts: no package yet"
     made = f"pushed {report.pushed} samples ({report.already} were there; {drafts})"
+    if report.gone:
+        made += f"; {len(report.gone)} have no image file any more, first {report.gone[0][:12]}"
     say_done(made, report.url, "annotate in the tab 'Next best', then: visionloop label pull")
 
 

@@ -40,7 +40,13 @@ class LabelingParams(StrictModel):
     )
     budget: int = Field(default=200, ge=1, description="samples that one round sends to people")
     batch: int = Field(
-        default=50, ge=1, le=1000, description="labeling tasks in one request to Label Studio"
+        default=500, ge=1, le=5000, description="labeling tasks in one request to Label Studio"
+    )
+    control_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="share of tasks shown without a draft, to measure annotation by hand",
     )
     draft_confidence: float = Field(
         default=0.25, ge=0, le=1, description="smallest confidence of a box that becomes a draft"

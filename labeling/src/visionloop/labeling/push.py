@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from visionloop.core.errors import DataError
 from visionloop.core.failpoints import failpoint
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
-from visionloop.labeling.client import StudioClient, connect
+from visionloop.labeling.client import StudioClient, TooLargeError, UncertainError, connect
 from visionloop.labeling.drafts import Drafter, load_drafter
-from visionloop.labeling.params import load_params
+from visionloop.labeling.ledger import CONTROL, Entry, Ledger, open_ledger
+from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
+from visionloop.labeling.redraft import Redrafting, show_drafts_of
 from visionloop.labeling.selection import SELECTION
 from visionloop.labeling.state import only_one
-from visionloop.labeling.tasks import OPEN, build_prediction, build_task, reconcile
+from visionloop.labeling.tasks import build_task, is_control, sync
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["PushReport", "push", "show_drafts_of"]
+__all__ = ["PushReport", "push", "send_tasks", "show_drafts_of"]
 
 Rows = list[dict[str, Any]]
+Tasks = list[dict[str, Any]]
+
+TRIES = 3
+LOOKS_AGAIN = (1.0, 3.0, 6.0)
+"""Seconds after an answer that was lost: a server behind a proxy may still be at work."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class PushReport:
         Whose drafts are shown; empty without a package.
     url : str
         Where people work.
+    gone : list of str
+        Selected samples whose image file is not there: they have no task.
     """
 
     pushed: int
@@ -49,13 +59,15 @@ class PushReport:
     redrafted: int
     version: str
     url: str
+    gone: list[str] = field(default_factory=list)
 
 
 def push(*, workspace: Workspace) -> PushReport:
-    """Send ``studio/selection.parquet`` to Label Studio, with drafts by ``artifacts/package``.
+    """Send ``studio/selection.parquet`` to Label Studio, with drafts by the newest release.
 
-    May be interrupted or killed anywhere and run again: an import is atomic, and
-    before each push the record is rebuilt from the server's own list of tasks.
+    A share of ``labeling.control_share`` is shown without a draft, always the same samples.
+    May be interrupted or killed anywhere and run again: an import is atomic, and the
+    record of what was pushed follows the server's own list.
 
     Raises
     ------
@@ -66,36 +78,141 @@ def push(*, workspace: Workspace) -> PushReport:
     """
     project, params = load_params(workspace)
     selected = _read_selection(workspace)
-    with only_one(workspace, "push"):
+    with only_one(workspace, "push"), open_ledger(workspace) as ledger:
         client = connect(workspace)
         found = find_project(client, project)
-        record = reconcile(workspace, client, found["id"])
-        todo = [row for row in selected if row["sample_id"] not in record.first]
+        sync(ledger, client, found["id"])
+        todo = selected[~selected["sample_id"].isin(ledger.of_look("first").keys())]
         drafter = load_drafter(workspace, project, params)
+        sender = _Sender(workspace, client, found["id"], ledger, drafter, params)
         for batch in _batches(todo, params.batch):
-            _import(workspace, client, found["id"], batch, drafter)
+            sender.send(batch)
             failpoint("labeling.push")
-        if todo:
-            reconcile(workspace, client, found["id"])
-        redrafted = _redraft(workspace, client, found, drafter, params.batch) if drafter else 0
+        sync(ledger, client, found["id"])
+        redrafted = 0
+        if drafter is not None:
+            redrafted = Redrafting(workspace, client, found["id"], ledger, drafter, params).run()
     return PushReport(
-        pushed=len(todo),
+        pushed=len(todo) - len(sender.gone),
         already=len(selected) - len(todo),
         redrafted=redrafted,
         version=drafter.version if drafter else "",
         url=f"{client.url}/projects/{found['id']}/data",
+        gone=sender.gone,
     )
 
 
-def show_drafts_of(client: StudioClient, project_id: int, version: str) -> None:
-    """Let the project show and order by the drafts of this version, once it has any."""
-    shown = client.get(f"/api/projects/{project_id}/")["model_version"]
-    known = client.get(f"/api/projects/{project_id}/model-versions/")
-    if shown != version and version in known:
-        client.patch(f"/api/projects/{project_id}/", {"model_version": version})
+def send_tasks(
+    client: StudioClient, project_id: int, tasks: Tasks, left: Callable[[Tasks], Tasks]
+) -> list[tuple[int, dict[str, Any]]]:
+    """Import tasks, each once whatever happens on the way.
+
+    A request that the server finds too large is halved. After one whose answer was lost,
+    ``left`` says which tasks did not arrive; only those are sent again.
+
+    Parameters
+    ----------
+    client : StudioClient
+    project_id : int
+    tasks : list of dict
+        As :func:`visionloop.labeling.tasks.build_task` makes them.
+    left : callable
+        Asks the server which of these tasks it does not have.
+
+    Returns
+    -------
+    list of (int, dict)
+        Id and content of the tasks whose ids the server told; others ``left`` has learnt of.
+
+    Raises
+    ------
+    TooLargeError
+        If even one task is too large.
+    UnreachableError
+        If the server does not answer any more, or loses its answer three times.
+    """
+    for attempt in range(1, TRIES + 1):
+        if not tasks:
+            return []
+        try:
+            answer = client.post(f"/api/projects/{project_id}/import", tasks, return_task_ids=True)
+            return list(zip(answer["task_ids"], tasks, strict=True))
+        except TooLargeError:
+            if len(tasks) == 1:
+                raise
+            middle = len(tasks) // 2
+            return [
+                *send_tasks(client, project_id, tasks[:middle], left),
+                *send_tasks(client, project_id, tasks[middle:], left),
+            ]
+        except UncertainError:
+            tasks = _wait_for(tasks, left)
+            if tasks and attempt == TRIES:
+                raise
+    return []
 
 
-def _read_selection(workspace: Workspace) -> Rows:
+def _wait_for(tasks: Tasks, left: Callable[[Tasks], Tasks]) -> Tasks:
+    for wait in LOOKS_AGAIN:
+        time.sleep(wait)
+        tasks = left(tasks)
+        if not tasks:
+            break
+    return tasks
+
+
+@dataclass
+class _Sender:
+    """Makes tasks of samples and imports them."""
+
+    workspace: Workspace
+    client: StudioClient
+    project_id: int
+    ledger: Ledger
+    drafter: Drafter | None
+    params: LabelingParams
+    gone: list[str] = field(default_factory=list)
+
+    def send(self, batch: Rows) -> None:
+        present = [row for row in batch if (self.workspace.images / row["file_name"]).is_file()]
+        if len(present) < len(batch):
+            there = {row["sample_id"] for row in present}
+            self.gone += [row["sample_id"] for row in batch if row["sample_id"] not in there]
+        sent = send_tasks(self.client, self.project_id, self._tasks(present), self._left)
+        version = self.drafter.version if self.drafter else ""
+        self.ledger.add(
+            Entry(task, row["data"]["sample_id"], "first",
+                  CONTROL if row["data"]["control"] else version)
+            for task, row in sent
+        )  # fmt: skip
+
+    def _tasks(self, rows: Rows) -> Tasks:
+        share = self.params.control_share
+        drafted = [row for row in rows if not is_control(row["sample_id"], share)]
+        drafts: dict[str, Any] = {}
+        if self.drafter is not None:
+            paths = [self.workspace.images / row["file_name"] for row in drafted]
+            made = self.drafter.draft_each(paths)
+            drafts = {row["sample_id"]: one for row, one in zip(drafted, made, strict=True)}
+        return [
+            build_task(
+                row,
+                look="first",
+                reason=row["reason"],
+                rank=int(row["order"]) + 1,
+                draft=drafts.get(row["sample_id"]),
+                control=is_control(row["sample_id"], share),
+            )
+            for row in rows
+        ]
+
+    def _left(self, tasks: Tasks) -> Tasks:
+        sync(self.ledger, self.client, self.project_id)
+        there = self.ledger.of_look("first")
+        return [task for task in tasks if task["data"]["sample_id"] not in there]
+
+
+def _read_selection(workspace: Workspace) -> pandas.DataFrame:
     """Selected samples with their metadata, most useful first."""
     from visionloop.core.tables import read_table
     from visionloop.data.raw import read_samples
@@ -104,80 +221,15 @@ def _read_selection(workspace: Workspace) -> Rows:
     if not path.exists():
         raise DataError(str(path), "nothing was selected yet", "run: visionloop label select")
     chosen = read_table(path, SELECTION).sort_values("order")
-    samples: pandas.DataFrame = read_samples(workspace)
-    merged = chosen.merge(samples, on="sample_id", how="left")
+    merged = chosen.merge(read_samples(workspace), on="sample_id", how="left")
     if missing := int(merged["file_name"].isna().sum()):
         raise DataError(
             str(path), f"{missing} selected samples are not in data/raw", "select again"
         )
-    return list(merged.to_dict("records"))
+    return merged
 
 
-def _batches(rows: Rows, size: int) -> Iterator[Rows]:
-    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-    yield from track(batches, f"pushing {len(rows)} samples to Label Studio")
-
-
-def _import(
-    workspace: Workspace,
-    client: StudioClient,
-    project_id: int,
-    batch: Rows,
-    drafter: Drafter | None,
-) -> None:
-    drafts: list[Any] = [None] * len(batch)
-    if drafter is not None:
-        drafts = drafter.draft([workspace.images / row["file_name"] for row in batch])
-    tasks = [
-        build_task(row, look="first", reason=row["reason"], rank=int(row["order"]) + 1, draft=draft)
-        for row, draft in zip(batch, drafts, strict=True)
-    ]
-    client.post(f"/api/projects/{project_id}/import", tasks)
-
-
-def _redraft(
-    workspace: Workspace,
-    client: StudioClient,
-    project: Mapping[str, Any],
-    drafter: Drafter,
-    size: int,
-) -> int:
-    """Give open tasks the current drafts, then show those.
-
-    A draft of another version than the project's is not shown, so an open second look
-    keeps its suggestion under the new name, and an open dispute its two answers. A second
-    opinion never has a draft.
-    """
-    from visionloop.data.raw import read_samples
-
-    samples = {row["sample_id"]: row for row in read_samples(workspace).to_dict("records")}
-    stale = [
-        task
-        for task in client.tasks(project=project["id"], fields="all", query=OPEN)
-        if all(row["model_version"] != drafter.version for row in task["predictions"])
-        and _is_ours(task, samples)
-    ]
-    for batch in _batches(stale, size):
-        first = [task for task in batch if task["data"]["look"] == "first"]
-        rows = [samples[task["data"]["sample_id"]] for task in first]
-        drafts = drafter.draft([workspace.images / row["file_name"] for row in rows])
-        predictions = [
-            {"task": task["id"], **build_prediction(draft, int(row["width"]), int(row["height"]))}
-            for task, row, draft in zip(first, rows, drafts, strict=True)
-        ]
-        for task in batch:
-            if task["data"]["look"] != "first":
-                newest = max(task["predictions"], key=lambda row: row["id"])
-                kept = {"score": newest["score"], "result": newest["result"]}
-                predictions.append({"task": task["id"], "model_version": drafter.version, **kept})
-        if predictions:
-            client.post(f"/api/projects/{project['id']}/import/predictions", predictions)
-    show_drafts_of(client, project["id"], drafter.version)
-    return len(stale)
-
-
-def _is_ours(task: Mapping[str, Any], samples: Mapping[str, Any]) -> bool:
-    """A first look, or another whose draft was made of answers or findings."""
-    look = task["data"].get("look")
-    has_kept_draft = look in ("second", "adjudicate") and task["predictions"]
-    return bool(look == "first" or has_kept_draft) and task["data"].get("sample_id") in samples
+def _batches(frame: pandas.DataFrame, size: int) -> Iterator[Rows]:
+    starts: Sequence[int] = range(0, len(frame), size)
+    for start in track(starts, f"pushing {len(frame)} samples to Label Studio"):
+        yield list(frame.iloc[start : start + size].to_dict("records"))

@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-__all__ = ["OPEN", "all_of", "any_of", "changed_since", "condition", "to_query"]
+__all__ = ["NOBODY", "all_of", "any_of", "changed_since", "condition", "to_query"]
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 """Label Studio reads and writes no other form: the fraction must be there."""
@@ -43,7 +43,7 @@ def changed_since(moment: str, *, overlap: float) -> list[dict[str, Any]]:
     return [condition("updated_at", "greater", "Datetime", since.strftime(TIME_FORMAT))]
 
 
-OPEN = to_query(
+NOBODY = (
     condition("total_annotations", "equal", "Number", 0),
     condition("cancelled_annotations", "equal", "Number", 0),
 )

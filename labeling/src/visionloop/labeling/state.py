@@ -126,15 +126,23 @@ def forget_address(workspace: Workspace) -> None:
 
 def load_push_record(workspace: Workspace) -> PushRecord:
     """What was pushed; empty before the first push."""
-    path = workspace.studio_state / "pushed.json"
-    if not path.exists():
+    from visionloop.labeling.ledger import open_ledger
+
+    if not (workspace.studio_state / "tasks.sqlite").exists():
         return PushRecord(0, {}, {})
-    return PushRecord(**read_json(path))
+    with open_ledger(workspace) as ledger:
+        project = int(ledger.note("project") or 0)
+        return PushRecord(project, ledger.of_look("first"), ledger.of_look("second"))
 
 
 def save_push_record(workspace: Workspace, record: PushRecord) -> None:
-    """Keep what was pushed, durably."""
-    write_json(state_folder(workspace) / "pushed.json", asdict(record))
+    """Put a record in the place of what is known."""
+    from visionloop.labeling.ledger import Entry, open_ledger
+
+    with open_ledger(workspace) as ledger:
+        ledger.clear(record.project)
+        for look, tasks in (("first", record.first), ("second", record.second)):
+            ledger.add(Entry(task, one, look) for one, task in tasks.items())
 
 
 @contextmanager

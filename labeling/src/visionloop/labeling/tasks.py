@@ -3,7 +3,8 @@
 A task's data: ``image`` (address of the picture), ``sample_id``, ``look`` (row of
 ``decisions.LOOKS``), ``reason`` (one sentence, shown above the picture), ``rank`` (four digits),
 ``findings`` (which list of findings asked for it), ``camera``, ``captured_at``. Other
-metadata stays away from annotators: it may give the answer away.
+metadata stays away from annotators: it may give the answer away. ``control`` is "yes" for
+tasks that are shown without a draft on purpose: they measure what annotation by hand costs.
 """
 
 from __future__ import annotations
@@ -13,19 +14,34 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from visionloop.core.errors import DataError
+from visionloop.core.files import sha256_of_bytes
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import StudioClient
 from visionloop.labeling.decisions import LOOKS
+from visionloop.labeling.ledger import CONTROL, Entry, Ledger, open_ledger
 from visionloop.labeling.regions import Region, to_result
-from visionloop.labeling.state import PushRecord, save_push_record
+from visionloop.labeling.state import PushRecord, load_push_record
 
-__all__ = ["OPEN", "Draft", "Look", "build_prediction", "build_task", "list_looks", "reconcile"]
+__all__ = [
+    "OPEN",
+    "Draft",
+    "Look",
+    "build_prediction",
+    "build_task",
+    "is_control",
+    "list_looks",
+    "reconcile",
+    "sync",
+]
+
+PAGE = 1000
 
 OPEN = (
     '{"filters":{"conjunction":"and","items":[{"filter":"filter:tasks:completed_at",'
     '"operator":"empty","type":"Datetime","value":true}]}}'
 )
-"""Query of ``/api/tasks`` for tasks that nobody has answered."""
+"""Query of ``/api/tasks`` for tasks that still want an answer."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,7 @@ def build_task(
     rank: int,
     draft: Draft | None,
     findings: str = "",
+    control: bool = False,
 ) -> dict[str, Any]:
     """A task as the import of Label Studio wants it.
 
@@ -71,14 +88,27 @@ def build_task(
     ----------
     sample : mapping
         A row of the samples table.
+    look : str
+    reason : str
+    rank : int
+    draft : Draft or None
+    findings : str
+    control : bool
+        Shown without a draft on purpose.
+
+    Raises
+    ------
+    DataError
+        If the sample's file name leads out of the folder of images.
     """
     data = {
-        "image": f"/data/local-files/?d=images/{quote(str(sample['file_name']))}",
+        "image": f"/data/local-files/?d=images/{_address(str(sample['file_name']))}",
         "sample_id": sample["sample_id"],
         "look": look,
         "reason": reason,
         "rank": f"{rank:04d}",
         "findings": findings,
+        "control": "yes" if control else "",
         "camera": str(sample["camera"]),
         "captured_at": str(sample["captured_at"]),
     }
@@ -98,35 +128,76 @@ def build_prediction(draft: Draft, width: int, height: int) -> dict[str, Any]:
     }
 
 
+def is_control(sample_id: str, share: float) -> bool:
+    """Whether a sample belongs to the share that is shown without a draft; always the same ones."""
+    digest = sha256_of_bytes(f"control {sample_id}".encode())
+    return int(digest[:8], 16) < share * 2**32
+
+
 def list_looks(client: StudioClient, project_id: int) -> list[Look]:
     """All tasks of the project that visionloop made, in the order they were made."""
     looks = []
-    for task in client.tasks(project=project_id, include="id,data"):
-        data = task["data"]
-        if data.get("sample_id") and data.get("look") in LOOKS:
-            found = str(data.get("findings", ""))
-            looks.append(Look(task["id"], data["sample_id"], data["look"], found))
-    return sorted(looks, key=lambda look: look.task)
+    for tasks in client.sweep(project_id, size=PAGE, include="id,data"):
+        for task in tasks:
+            data = task["data"]
+            if data.get("sample_id") and data.get("look") in LOOKS:
+                found = str(data.get("findings", ""))
+                looks.append(Look(task["id"], data["sample_id"], data["look"], found))
+    return looks
 
 
 def reconcile(workspace: Workspace, client: StudioClient, project_id: int) -> PushRecord:
-    """Rewrite the push record from the server's own list, which is the truth.
+    """Bring the record of tasks in line with the server's own list, which is the truth."""
+    with open_ledger(workspace) as ledger:
+        sync(ledger, client, project_id)
+    return load_push_record(workspace)
+
+
+def sync(ledger: Ledger, client: StudioClient, project_id: int) -> None:
+    """Learn what was made and deleted on the server; see :mod:`visionloop.labeling.ledger`.
 
     An import may have reached the server although its answer never came back. Where a
-    sample has two tasks of one kind nevertheless, the younger unanswered one is removed.
+    sample has two first or second looks nevertheless, the younger unanswered one is removed.
     """
-    record = PushRecord(project_id, {}, {})
-    doubles = []
-    for look in list_looks(client, project_id):
-        if look.look not in ("first", "second"):
-            continue  # the review keeps its own: a sample may be asked about again
-        tasks = record.first if look.look == "first" else record.second
-        if look.sample_id in tasks:
-            doubles.append(look.task)
-        else:
-            tasks[look.sample_id] = look.task
-    for task in doubles:
+    if ledger.note("project") != str(project_id):
+        ledger.clear(project_id)
+    _learn(ledger, client, project_id, after=ledger.newest())
+    if client.get(f"/api/projects/{project_id}/")["task_number"] != len(ledger):
+        seen: set[int] = set()
+        for tasks in client.sweep(project_id, size=PAGE, include="id"):
+            seen.update(task["id"] for task in tasks)
+        known = ledger.tasks()
+        ledger.forget(known - seen)
+        if missing := seen - known:
+            _learn(ledger, client, project_id, after=min(missing) - 1)
+    for task in ledger.doubles():
         if not client.get(f"/api/tasks/{task}/").get("total_annotations"):
             client.request("DELETE", f"/api/tasks/{task}/")
-    save_push_record(workspace, record)
-    return record
+            ledger.forget([task])
+
+
+def _learn(ledger: Ledger, client: StudioClient, project_id: int, *, after: int) -> None:
+    fields = {"fields": "all", "include": "id,data,predictions,model_version"}
+    for tasks in client.sweep(project_id, after=after, size=PAGE, **fields):
+        ledger.add(_entry(task) for task in tasks)
+
+
+def _entry(task: Mapping[str, Any]) -> Entry:
+    data = task["data"]
+    if not data.get("sample_id") or data.get("look") not in LOOKS:
+        return Entry(task["id"])
+    newest = max(task["predictions"], key=lambda row: row["id"], default=None)
+    draft = str(newest["model_version"] or "") if newest else ""
+    draft = CONTROL if data.get("control") == "yes" else draft
+    return Entry(task["id"], data["sample_id"], data["look"], draft)
+
+
+def _address(file_name: str) -> str:
+    """A file's name as part of a query; quotes, percent signs and the like do not break it."""
+    if not file_name or file_name in (".", "..") or "/" in file_name or "\\" in file_name:
+        raise DataError(
+            f"file name {file_name!r}",
+            "does not name a file in data/raw/images",
+            "import the image again: visionloop data import",
+        )
+    return quote(file_name, safe="")

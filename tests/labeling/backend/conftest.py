@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+import yaml
 
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.backend.app import Backend, make_app
@@ -66,6 +67,18 @@ def until(is_so: Callable[[], Any], *, seconds: float = 60) -> Any:
             return found
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.02)
+
+
+def set_commands(workspace: Workspace, *commands: str) -> None:
+    """Make these the training commands."""
+    content = yaml.safe_load(workspace.params.read_text())
+    content["labeling"]["training_commands"] = list(commands)
+    workspace.params.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.fixture(scope="session")
+def train_by():
+    return set_commands
 
 
 @pytest.fixture

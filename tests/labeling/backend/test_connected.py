@@ -28,11 +28,10 @@ TASKS = 14
 
 
 @pytest.fixture(scope="module")
-def connected(neighbour):
+def connected(neighbour, train_by):
     """A classification project with tasks and drafts, and its connected backend."""
     space = neighbour.cells
-    text = space.params.read_text().replace("second_look: 5}", "second_look: 5, XX}")
-    space.params.write_text(text.replace("XX", "training_commands: ['visionloop --help']"))
+    train_by(space, "visionloop --help")
     server.start(space)  # another module may have stopped it
     server.wait_ready(space)
     setup(workspace=space)
@@ -136,14 +135,13 @@ def test_start_training_is_answered_at_once_and_its_end_is_seen_in_the_project(
     assert running_backend(connected.cells).url in text
 
 
-def test_a_failed_training_says_why_in_the_project(connected, client, number, wait_until) -> None:
-    params = connected.cells.params
-    before = params.read_text()
-    params.write_text(before.replace("visionloop --help", "visionloop label pull --workspace no"))
+def test_a_failed_training_says_why_in_the_project(
+    connected, client, number, train_by, wait_until
+) -> None:
+    train_by(connected.cells, "visionloop label pull --workspace no")
     client.post(f"/api/ml/{ours(client, number)['id']}/train", {})
     text = wait_until(lambda: (told := description(client, number)) and "failed" in told and told)
     assert "there is no such file" in text
-    params.write_text(before)
 
 
 def test_a_new_model_renews_the_drafts_and_the_order_by_itself(

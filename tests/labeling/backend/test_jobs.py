@@ -39,13 +39,6 @@ def space(project, signed, new_package):
     return project.cells
 
 
-def train_by(space, *commands) -> None:
-    """Make these the training commands."""
-    text = space.params.read_text().replace("second_look: 5}", "second_look: 5, XX}")
-    block = ", ".join(f"'{command}'" for command in commands)
-    space.params.write_text(text.replace("XX", f"training_commands: [{block}]"))
-
-
 @pytest.fixture
 def supervise(space, wait_until):
     """Start supervisors over the same queue, as backends that follow one another do."""
@@ -120,7 +113,9 @@ def test_old_jobs_are_forgotten(project, monkeypatch) -> None:
     assert queue.list(1)[0].id == 7
 
 
-def test_a_training_runs_its_commands_and_keeps_their_output(space, supervise, wait_until) -> None:
+def test_a_training_runs_its_commands_and_keeps_their_output(
+    space, supervise, wait_until, train_by
+) -> None:
     train_by(space, QUICK, QUICK)
     queue = JobQueue(space)
     number = queue.add("training", asked_by="me").id
@@ -134,7 +129,7 @@ def test_a_training_runs_its_commands_and_keeps_their_output(space, supervise, w
     assert log_of(space, number).stat().st_mode & 0o077 == 0
 
 
-def test_a_failure_says_why_and_the_next_job_runs(space, supervise, wait_until) -> None:
+def test_a_failure_says_why_and_the_next_job_runs(space, supervise, wait_until, train_by) -> None:
     train_by(space, WRONG, QUICK)
     queue = JobQueue(space)
     number = queue.add("training", asked_by="me").id
@@ -148,7 +143,7 @@ def test_a_failure_says_why_and_the_next_job_runs(space, supervise, wait_until) 
 
 
 def test_a_refusal_is_no_failure_and_drafts_are_renewed(
-    space, signed, supervise, wait_until
+    space, signed, supervise, wait_until, train_by
 ) -> None:
     (space.root / "full").mkdir()
     shutil.copy(PARAMS, space.root / "full")
@@ -164,7 +159,7 @@ def test_a_refusal_is_no_failure_and_drafts_are_renewed(
     assert f"$ {QUICK}" not in output and "$ visionloop label thresholds" in output
 
 
-def test_a_cancelled_job_ends_with_its_processes(space, supervise, wait_until) -> None:
+def test_a_cancelled_job_ends_with_its_processes(space, supervise, wait_until, train_by) -> None:
     train_by(space, SLOW)
     queue = JobQueue(space)
     number = queue.add("training", asked_by="me").id
@@ -178,7 +173,9 @@ def test_a_cancelled_job_ends_with_its_processes(space, supervise, wait_until) -
     assert queue.get(number).state == "cancelled"
 
 
-def test_a_killed_worker_is_tried_once_more_then_told(space, supervise, wait_until) -> None:
+def test_a_killed_worker_is_tried_once_more_then_told(
+    space, supervise, wait_until, train_by
+) -> None:
     train_by(space, SLOW)
     queue = JobQueue(space)
     number = queue.add("training", asked_by="me").id
@@ -196,7 +193,9 @@ def test_a_killed_worker_is_tried_once_more_then_told(space, supervise, wait_unt
     assert job.reason == "its worker was killed (SIGKILL), 2 times"
 
 
-def test_a_backend_that_was_killed_finds_its_job_again(space, supervise, wait_until) -> None:
+def test_a_backend_that_was_killed_finds_its_job_again(
+    space, supervise, wait_until, train_by
+) -> None:
     """The worker outlives it, and the next backend waits for it instead of starting another."""
     train_by(space, SLOW)
     queue = JobQueue(space)
@@ -216,7 +215,7 @@ def test_a_backend_that_was_killed_finds_its_job_again(space, supervise, wait_un
 
 
 def test_a_worker_that_died_while_no_backend_ran_is_tried_again(
-    space, supervise, wait_until
+    space, supervise, wait_until, train_by
 ) -> None:
     train_by(space, QUICK)
     queue = JobQueue(space)
@@ -228,7 +227,7 @@ def test_a_worker_that_died_while_no_backend_ran_is_tried_again(
     assert (job.state, job.attempts) == ("done", 2)
 
 
-def test_stopping_the_backend_lets_the_job_wait(space, supervise, wait_until) -> None:
+def test_stopping_the_backend_lets_the_job_wait(space, supervise, wait_until, train_by) -> None:
     train_by(space, SLOW)
     queue = JobQueue(space)
     number = queue.add("training", asked_by="me").id
@@ -257,7 +256,7 @@ def test_progress_is_read_from_what_commands_print(line, share) -> None:
     assert read_fraction(line) == (None if share is None else pytest.approx(share))
 
 
-def test_commands_are_only_those_of_the_ring(project) -> None:
+def test_commands_are_only_those_of_the_ring(project, train_by) -> None:
     train_by(project.cells, QUICK, "rm -rf x")
     with pytest.raises(ConfigError, match="'rm -rf x' must begin with visionloop or dvc"):
         load_params(project.cells)

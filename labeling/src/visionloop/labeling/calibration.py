@@ -20,6 +20,9 @@ from visionloop.labeling.thresholds import FITTING_IOU, choose_thresholds, secon
 
 __all__ = ["ThresholdReport", "match_with_truth", "read_thresholds", "thresholds"]
 
+LOOKED_AT = {**PRICES, "delete": PRICES["delete"] + PRICES["verify"]}
+"""A wrong box is looked at before it is removed."""
+
 MOST_SAMPLES = 300
 FEWEST_BOXES = 40
 """With fewer predicted boxes nothing is chosen."""
@@ -184,9 +187,10 @@ def _choose(
         matched.class_id,
         matched.iou,
         len(classes),
+        LOOKED_AT,
         is_class_right=matched.is_class_right,
     )
-    seconds = seconds_saved(matched.iou, is_class_right=matched.is_class_right)
+    seconds = seconds_saved(matched.iou, is_class_right=matched.is_class_right, prices=LOOKED_AT)
     saved = float(seconds[matched.confidence >= values[matched.class_id]].sum()) / samples
     saved_before = float(seconds[matched.confidence >= before].sum()) / samples
     chosen = {name: round(float(value), 4) for name, value in zip(classes, values, strict=True)}
@@ -194,7 +198,7 @@ def _choose(
         "package_sha256": drafter.package.sha256,
         "samples": samples,
         "boxes": len(seconds),
-        "prices": PRICES,
+        "prices": LOOKED_AT,
         "thresholds": chosen,
         "saved": round(saved, 2),
         "saved_before": round(saved_before, 2),

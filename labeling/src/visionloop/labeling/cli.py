@@ -17,11 +17,14 @@ app = new_app("Label Studio: set up, choose, push, pull, second look, cost.")
 
 @app.command()
 def setup(workspace: WorkspaceOption = None) -> None:
-    """Make the Label Studio project, its storage and its tabs."""
+    """Make the Label Studio project, its storage and its tabs; connect the running backend."""
+    from visionloop.labeling.backend.serve import connect_running
     from visionloop.labeling.project import setup as run
 
-    report = run(workspace=find_workspace(workspace))
+    space = find_workspace(workspace)
+    report = run(workspace=space)
     made = "made the project" if report.created else "the project is in order"
+    made += ", the ML backend is connected" if connect_running(space) else ""
     say_done(made, report.url, "visionloop label select")
 
 

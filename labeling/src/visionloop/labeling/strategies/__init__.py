@@ -35,9 +35,12 @@ STRATEGIES = {
     "drifted": f"{_HERE}.wanted:select_drifted",
     "mix": f"{_HERE}.mix:select_mix",
     "phases": f"{_HERE}.phases:select_phases",
+    "doubtful-spread": f"{_HERE}.phases:select_doubtful_spread",
 }
 
-NEEDS_PROBABILITIES = frozenset({"margin", "entropy", "boxes", "disagreement", "rare-class"})
+NEEDS_PROBABILITIES = frozenset(
+    {"margin", "entropy", "boxes", "doubtful-spread", "disagreement", "rare-class"}
+)
 """Strategies for which the package must first look at the whole pool."""
 
 USES_PROBABILITIES = frozenset({"recommended", "mix", "phases", "drifted"})

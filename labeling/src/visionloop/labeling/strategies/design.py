@@ -101,12 +101,13 @@ def _scale_for_design(vectors: Vectors, known: Vectors) -> tuple[Vectors, Vector
     """Pool and annotated vectors, centred on the pool, its mean squared length 1.
 
     Half-way standardised: a feature is divided by the root of its deviation, which keeps
-    strong features stronger without letting them decide alone.
+    strong features stronger without letting them decide alone. The rows come in random order,
+    so the first of a large pool stand for all.
     """
-    deviation = vectors.std(axis=0, dtype=np.float64)
-    divisor = np.sqrt(np.where(deviation < 1e-6, 1, deviation))
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    length = np.sqrt(np.mean(np.sum(((vectors - mean) / divisor) ** 2, axis=1)))
-    divisor *= max(float(length), 1e-12)
-    mean, divisor = mean.astype(np.float32), divisor.astype(np.float32)
-    return (vectors - mean) / divisor, (known - mean) / divisor
+    deviation = vectors[:LARGE].std(axis=0, dtype=np.float64)
+    divisor = np.sqrt(np.where(deviation < 1e-6, 1, deviation)).astype(np.float32)
+    mean = vectors[:LARGE].mean(axis=0, dtype=np.float64).astype(np.float32)
+    pool = (vectors - mean) / divisor
+    length = np.float32(max(np.sqrt(np.einsum("nd,nd->", pool, pool) / len(pool)), 1e-12))
+    pool /= length
+    return pool, (known - mean) / (divisor * length)

@@ -203,14 +203,20 @@ def _statements(verdicts: Iterator[Verdict], totals: _Totals) -> Iterator[Annota
 
 
 def _annotations(verdict: Verdict) -> Iterator[Annotation]:
-    """The time of a verdict is shared out among its annotations, so that the sum is right."""
-    statements = verdict.regions or [Region("")]
-    actions = verdict.actions or [""]
-    for region, action in zip(statements, actions, strict=True):
+    """The time of a verdict is shared out among its annotations, so that the sum is right.
+
+    Where a class of the whole image is given, shapes only show where it is seen.
+    """
+    regions, given = verdict.regions or [Region("")], verdict.actions or [""]
+    statements = list(zip(regions, given, strict=True))
+    whole = [row for row in statements if row[0].xyxy is None]
+    statements = whole or statements
+    for region, action in statements:
         yield Annotation(
             sample_id=verdict.sample_id,
             class_name=region.class_name,
             xyxy=region.xyxy,
+            polygon=region.polygon,
             annotator=verdict.annotator,
             source="studio",
             action=action,

@@ -94,7 +94,8 @@ class Reader:
         regions, problems = from_result(annotation["result"], *self._size(task))
         unknown = {region.class_name for region in regions} - set(self.project.classes)
         problems += [f"class '{name}' is not in params.yaml" for name in sorted(unknown)]
-        if self.project.vision_task == "classification" and not regions and not problems:
+        has_class = any(region.xyxy is None for region in regions)
+        if self.project.vision_task == "classification" and not has_class and not problems:
             problems.append("was submitted without a class")
         return regions, problems
 

@@ -1,7 +1,7 @@
 """Label Studio's results and our entities: percent and pixels, regions and annotations.
 
-A *region* is one entry of a Label Studio result: the class of the whole image or one
-box. Label Studio measures boxes in percent of the image; we measure in pixels.
+A *region* is one entry of a Label Studio result: the class of the whole image, one box, one
+polygon or one brush mask. Label Studio measures in percent of the image; we measure in pixels.
 """
 
 from __future__ import annotations
@@ -15,10 +15,23 @@ import numpy as np
 
 from visionloop.core.entities import ClassProbabilities, Detections, Prediction
 from visionloop.core.geometry import match_boxes
+from visionloop.labeling.shapes import (
+    XYXY,
+    Ring,
+    bounds,
+    from_mask,
+    from_polygon,
+    from_rectangle,
+    to_mask,
+    to_points,
+)
 
 __all__ = [
     "BOX_CONTROL",
     "CLASS_CONTROL",
+    "MASK_CONTROL",
+    "POLYGON_CONTROL",
+    "XYXY",
     "Region",
     "compare",
     "from_prediction",
@@ -28,12 +41,19 @@ __all__ = [
 
 CLASS_CONTROL = "class"
 BOX_CONTROL = "box"
+POLYGON_CONTROL = "polygon"
+MASK_CONTROL = "mask"
 IMAGE_OBJECT = "image"
 
 SAME_PIXELS = 0.5
 """Corners that moved less than half a pixel did not move."""
 
-XYXY = tuple[float, float, float, float]
+LABELS = {
+    BOX_CONTROL: "rectanglelabels",
+    POLYGON_CONTROL: "polygonlabels",
+    MASK_CONTROL: "brushlabels",
+}
+"""Control of a shape to Label Studio's type of its results, under which the class stands."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,8 @@ class Region:
     class_name : str
     xyxy : tuple of 4 floats or None
         Corners in pixels; None for the class of the whole image.
+    polygon : tuple of rings
+        Outline in pixels, of a polygon, a mask or a turned box; empty for a plain box.
     key : str
         Label Studio's id of the region; a person's change of a draft keeps it.
     confidence : float or None
@@ -55,6 +77,7 @@ class Region:
     xyxy: XYXY | None = None
     key: str = ""
     confidence: float | None = None
+    polygon: tuple[Ring, ...] = ()
 
 
 def from_prediction(
@@ -125,9 +148,9 @@ def to_result(
             entry |= {"from_name": CLASS_CONTROL, "type": "choices"}
             entry["value"] = {"choices": [region.class_name]}
         else:
-            entry |= {"from_name": BOX_CONTROL, "type": "rectanglelabels"}
-            entry["value"] = _to_percent(region.xyxy, width, height)
-            entry["value"] |= {"rotation": 0, "rectanglelabels": [region.class_name]}
+            control, value = _shape(region, width, height)
+            entry |= {"from_name": control, "type": LABELS[control]}
+            entry["value"] = value | {LABELS[control]: [region.class_name]}
         if region.confidence is not None:
             entry["score"] = region.confidence
         if origins is not None:
@@ -150,8 +173,9 @@ def from_result(
     Returns
     -------
     regions, problems
-        Boxes are clipped to the image; a box without area (a stray click) is left
-        out. Problems name what cannot be understood.
+        Shapes are clipped to the image; one without area (a stray click) is left out. A
+        turned rectangle gives the upright box around it, and its corners as polygon.
+        Problems name what cannot be understood.
     """
     regions: list[Region] = []
     problems: list[str] = []
@@ -166,9 +190,14 @@ def from_result(
         if entry["from_name"] == CLASS_CONTROL:
             regions.append(Region(value["choices"][0], None, key, entry.get("score")))
             continue
-        xyxy = _to_pixels(value, width, height)
+        try:
+            xyxy, polygon = _outline(entry, width, height)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
         if xyxy[2] > xyxy[0] and xyxy[3] > xyxy[1]:
-            regions.append(Region(value["rectanglelabels"][0], xyxy, key, entry.get("score")))
+            name = value[LABELS[entry["from_name"]]][0]
+            regions.append(Region(name, xyxy, key, entry.get("score"), polygon))
     return regions, problems
 
 
@@ -219,24 +248,76 @@ def _action(draft: Region, answer: Region) -> str:
         return "relabelled"
     if draft.xyxy is None or answer.xyxy is None:
         return "accepted"
-    moved = max(abs(a - b) for a, b in zip(draft.xyxy, answer.xyxy, strict=True))
-    return "accepted" if moved <= SAME_PIXELS else "adjusted"
+    return "accepted" if _is_unmoved(draft, answer) else "adjusted"
+
+
+def _is_unmoved(draft: Region, answer: Region) -> bool:
+    """Whether no corner and no point of an outline moved by more than ``SAME_PIXELS``."""
+    before: list[Ring] = [draft.xyxy or (), *draft.polygon]
+    after: list[Ring] = [answer.xyxy or (), *answer.polygon]
+    if [len(ring) for ring in before] != [len(ring) for ring in after]:
+        return False
+    pairs = zip(sum(before, ()), sum(after, ()), strict=True)
+    return all(abs(a - b) <= SAME_PIXELS for a, b in pairs)
 
 
 def _problem(entry: dict[str, Any], width: int, height: int) -> str:
     value, control = entry.get("value", {}), entry.get("from_name")
+    if entry.get("item_index") or value.get("item_index"):
+        return "is on a further page: a sample has one"
     if control == CLASS_CONTROL:
         chosen = value.get("choices", [])
         return "" if len(chosen) == 1 else f"{len(chosen)} classes are chosen, one is expected"
-    if control != BOX_CONTROL:
+    if control not in LABELS:
         return f"unknown control '{control}'"
     size = entry.get("original_width", width), entry.get("original_height", height)
     if size != (width, height):
-        return f"annotated at {size[0]} x {size[1]}, the sample has {width} x {height} pixels"
-    if len(value.get("rectanglelabels", [])) != 1:
-        return "a box has no class"
-    numbers = [value.get(name, math.nan) for name in ("x", "y", "width", "height")]
-    return "" if all(math.isfinite(number) for number in numbers) else "a box is not finite"
+        seen = f"annotated at {size[0]} x {size[1]}, the sample has {width} x {height} pixels"
+        return f"{seen}; its file's EXIF data turn it" if size == (height, width) else seen
+    turn = entry.get("image_rotation") or 0
+    if turn not in (0, 90, 180, 270):
+        return f"annotated on an image turned by {turn} degrees"
+    if len(value.get(LABELS[control], [])) != 1:
+        return f"a {control} has no class"
+    return _shape_problem(control, value, turn)
+
+
+def _shape_problem(control: str, value: dict[str, Any], turn: int) -> str:
+    if control == MASK_CONTROL:
+        if turn:
+            return "a mask was drawn on a turned image"
+        return "" if value.get("format") == "rle" and value.get("rle") else "a mask is empty"
+    if control == POLYGON_CONTROL:
+        points = value.get("points", [])
+        if len(points) < 3:
+            return f"a polygon has {len(points)} points"
+        numbers = [number for point in points for number in point]
+    else:
+        numbers = [value.get(name, math.nan) for name in ("x", "y", "width", "height")]
+    return "" if all(math.isfinite(number) for number in numbers) else f"a {control} is not finite"
+
+
+def _outline(entry: dict[str, Any], width: int, height: int) -> tuple[XYXY, tuple[Ring, ...]]:
+    value, turn = entry["value"], entry.get("image_rotation") or 0
+    if entry["from_name"] == POLYGON_CONTROL:
+        ring = from_polygon(value, width, height, turn)
+        return bounds([ring]), (ring,)
+    if entry["from_name"] == MASK_CONTROL:
+        rings = from_mask(value["rle"], width, height)
+        return (bounds(rings) if rings else (0.0, 0.0, 0.0, 0.0)), rings
+    xyxy, ring = from_rectangle(value, width, height, turn)
+    return xyxy, ((ring,) if ring else ())
+
+
+def _shape(region: Region, width: int, height: int) -> tuple[str, dict[str, Any]]:
+    """The control and value that draw a region: several outlines need a mask."""
+    if len(region.polygon) > 1:
+        return MASK_CONTROL, {"format": "rle", "rle": to_mask(region.polygon, width, height)}
+    if region.polygon:
+        points = to_points(region.polygon[0], width, height)
+        return POLYGON_CONTROL, {"points": points, "closed": True}
+    assert region.xyxy is not None
+    return BOX_CONTROL, {**_to_percent(region.xyxy, width, height), "rotation": 0}
 
 
 def _to_percent(xyxy: XYXY, width: int, height: int) -> dict[str, Any]:
@@ -247,22 +328,6 @@ def _to_percent(xyxy: XYXY, width: int, height: int) -> dict[str, Any]:
         "width": 100 * (x2 - x1) / width,
         "height": 100 * (y2 - y1) / height,
     }
-
-
-def _to_pixels(value: dict[str, Any], width: int, height: int) -> XYXY:
-    """Corners in pixels inside the image; a rotated box gives the upright box around it."""
-    x, y = value["x"] * width / 100, value["y"] * height / 100
-    w, h = value["width"] * width / 100, value["height"] * height / 100
-    angle = math.radians(value.get("rotation") or 0)
-    # Label Studio turns a rectangle clockwise about its top left corner.
-    xs = [x + a * w * math.cos(angle) - b * h * math.sin(angle) for a in (0, 1) for b in (0, 1)]
-    ys = [y + a * w * math.sin(angle) + b * h * math.cos(angle) for a in (0, 1) for b in (0, 1)]
-    return (
-        min(max(min(xs), 0.0), float(width)),
-        min(max(min(ys), 0.0), float(height)),
-        min(max(max(xs), 0.0), float(width)),
-        min(max(max(ys), 0.0), float(height)),
-    )
 
 
 def _four(values: Any) -> XYXY:

@@ -15,7 +15,7 @@ from typing import Any
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.state import state_folder
 
-__all__ = ["KINDS", "MOST_ATTEMPTS", "Job", "JobQueue"]
+__all__ = ["KEPT", "KINDS", "MOST_ATTEMPTS", "Job", "JobQueue"]
 
 KINDS = ("training", "drafts")
 """Training ends with new drafts; drafts alone follow a release that somebody else made."""
@@ -24,7 +24,7 @@ MOST_ATTEMPTS = 2
 """A job whose worker was killed is tried once more."""
 
 KEPT = 200
-"""Older jobs that ended are forgotten."""
+"""Older jobs that ended are forgotten, and what they printed."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from visionloop.core.errors import RefusedError, VisionloopError
 from visionloop.core.failpoints import failpoint
 from visionloop.core.privacy import mask_secrets
 from visionloop.core.workspace import Workspace, find_workspace
-from visionloop.labeling.backend.jobs import Job, JobQueue
+from visionloop.labeling.backend.jobs import KEPT, Job, JobQueue
 from visionloop.labeling.backend.progress import read_fraction
 from visionloop.labeling.params import PROGRAMS, load_params
 from visionloop.labeling.processes import start_time
@@ -128,6 +128,7 @@ def _open_log(workspace: Workspace, number: int) -> Iterator[IO[str]]:
     state_folder(workspace)
     path = log_of(workspace, number)
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    log_of(workspace, number - KEPT).unlink(missing_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(handle, "a", buffering=1, encoding="utf-8") as log:
         yield log

@@ -80,3 +80,11 @@ def test_the_average_lies_halfway_and_keeps_keys_and_order(rows, shift) -> None:
     for before, after in zip(rows, middle, strict=True):
         assert (after.class_name, after.key) == (before.class_name, before.key)
         assert np.allclose(after.xyxy, np.array(before.xyxy) + shift / 2)
+
+
+def test_an_outline_stays_as_the_first_person_drew_it() -> None:
+    ring = (10.0, 10.0, 30.0, 10.0, 20.0, 30.0)
+    first, second = [Region("x", A, "k", polygon=(ring,))], [Region("x", (11.0, 10.0, 31.0, 30.0))]
+    found = compare_answers(first, second)
+    assert found.agrees
+    assert average(first, found) == first

@@ -69,7 +69,8 @@ def compare_answers(
     """Pair the regions of two answers.
 
     Boxes of one class are paired first, best overlap first, then boxes of different classes
-    at one place, then boxes of one class that only touch; each at most once.
+    at one place, then boxes of one class that only touch; each at most once. Outlines are
+    compared by the boxes around them.
 
     Parameters
     ----------
@@ -96,16 +97,14 @@ def compare_answers(
 def average(first: Sequence[Region], comparison: Comparison) -> list[Region]:
     """What two agreeing answers say together: the first's regions, boxes in the middle of both.
 
-    In the order of ``first``. An outline finer than a box stays as the first person drew it.
+    In the order of ``first``. An outline stays as the first person drew it.
     """
     partners = {id(one): two for one, two, _ in comparison.same}
     return [_middle(one, partners.get(id(one), one)) for one in first]
 
 
 def _middle(one: Region, two: Region) -> Region:
-    if one.xyxy is None or two.xyxy is None:
-        return one
-    if one != Region(one.class_name, one.xyxy, one.key, one.confidence):
+    if one.xyxy is None or two.xyxy is None or one.polygon or two.polygon:
         return one
     x1, y1, x2, y2 = ((a + b) / 2 for a, b in zip(one.xyxy, two.xyxy, strict=True))
     return replace(one, xyxy=(x1, y1, x2, y2))

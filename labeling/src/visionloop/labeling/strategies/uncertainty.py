@@ -57,8 +57,10 @@ def select_doubtful_boxes(pool: Pool) -> Indices:
 
 def doubt_of(box_confidences: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
     """Doubt about each image, from the confidences of its boxes: float64 (N,), 0 without boxes."""
-    rows = [np.asarray(one, np.float64) for one in box_confidences]
-    return np.array([np.sqrt((one * (1 - one)).sum()) for one in rows], np.float64)
+    counts = np.array([len(one) for one in box_confidences], np.int64)
+    every = np.concatenate([np.zeros(0), *box_confidences]).astype(np.float64)
+    image = np.repeat(np.arange(len(counts)), counts)
+    return np.sqrt(np.bincount(image, every * (1 - every), minlength=len(counts)))
 
 
 def margins(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:

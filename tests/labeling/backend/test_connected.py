@@ -112,6 +112,25 @@ def test_a_draft_is_made_while_a_person_works(connected, client, number) -> None
     assert answer["data"]["model_version"] == stored["model_version"]
 
 
+def test_drafts_are_fetched_for_ticked_tasks_but_not_for_control_tasks(
+    connected, client, number
+) -> None:
+    """The data manager's action "Retrieve predictions", which sends tasks in bulk."""
+    tasks = list(client.tasks(project=number, fields="all", query=OPEN))
+    lost = [task for task in tasks if task["predictions"]][:3]
+    control = [task for task in tasks if task["data"].get("control") == "yes"]
+    for task in lost:
+        client.request("DELETE", f"/api/predictions/{task['predictions'][0]['id']}/")
+    ticked = [task["id"] for task in (*lost, *control)]
+    body = {"selectedItems": {"all": False, "included": ticked}}
+    client.post("/api/dm/actions", body, id="retrieve_tasks_predictions", project=number)
+    found = {task["id"]: task for task in client.tasks(project=number, fields="all", query=OPEN)}
+    for task in lost:
+        (again,) = found[task["id"]]["predictions"]
+        assert again["result"] == task["predictions"][0]["result"]
+    assert not any(found[task["id"]]["predictions"] for task in control)
+
+
 def test_an_answer_is_pulled_without_anybody_asking(connected, client, number, wait_until) -> None:
     task = open_tasks(client, number)[0]
     submit(client, task)

@@ -19,12 +19,21 @@ from visionloop.core.entities import Detections
 from visionloop.core.geometry import match_boxes
 from visionloop.data.datasets.deeppcb import CLASSES
 from visionloop.labeling.answers import answer_boxes
-from visionloop.labeling.habits import Habits, Way
+from visionloop.labeling.habits import HUMAN, Habits, Way
 from visionloop.labeling.prices import Prices
 from visionloop.labeling.regions import Region
 from visionloop.labeling.thresholds import choose_thresholds
 
-__all__ = ["Course", "Settings", "by_hand", "our_way", "peer_way"]
+__all__ = [
+    "Answers",
+    "Course",
+    "Settings",
+    "by_hand",
+    "our_way",
+    "peer_way",
+    "regions_above",
+    "truth_of",
+]
 
 Answers = Mapping[int, Mapping[int, Detections]]
 
@@ -54,10 +63,12 @@ class Settings:
 
     Attributes
     ----------
-    glance_below : float
-        A draft is accepted at a glance where fewer mistakes an object are expected in it.
+    safe : float
+        Mistakes expected to stay, as a share of those that drawing by hand leaves.
+    risk : float
+        Seconds that a wrong box costs beside its deletion: it asks for more looks.
     checked : float
-        Share of the drafted boards that a second person checks.
+        Share of the boards seen by one person that a second one checks box by box.
     control : float
         Share of the boards shown without a draft, to measure what drawing costs.
     first_confidence : float
@@ -66,11 +77,22 @@ class Settings:
         Boards between two choices of thresholds.
     """
 
-    glance_below: float = 0.15
-    checked: float = 0.04
+    safe: float = 0.9
+    risk: float = 3.4
+    checked: float = 0.03
     control: float = 0.02
     first_confidence: float = 0.3
     refresh: int = 10
+
+
+PLANS: tuple[tuple[Way, ...], ...] = (
+    ("glance",),
+    ("glance", "glance"),
+    ("verify",),
+    ("verify", "glance"),
+    ("verify", "verify"),
+)
+"""Looks at a board by different people, one after another."""
 
 
 def truth_of(boards: Boards) -> list[list[Region]]:
@@ -89,7 +111,7 @@ def by_hand(truth: Sequence[list[Region]], prices: Prices, habits: Habits, seed:
     random = np.random.default_rng(seed)
     course = Course(np.zeros(len(truth)))
     for image, wanted in enumerate(truth):
-        _work(course, image, [], wanted, "draw", prices, habits, random)
+        _work(course, image, [], wanted, ("draw",), prices, habits, random)
     return course
 
 
@@ -101,8 +123,8 @@ def peer_way(
     course = Course(np.zeros(len(truth)))
     for image, wanted in enumerate(truth):
         found = _answer_of(answers, image)
-        drafts = [] if found is None else _regions(found, np.full(len(CLASSES), 0.5))
-        _work(course, image, drafts, wanted, "verify", prices, habits, random)
+        drafts = [] if found is None else regions_above(found, np.full(len(CLASSES), 0.5))
+        _work(course, image, drafts, wanted, ("verify",), prices, habits, random)
     return course
 
 
@@ -112,37 +134,26 @@ def our_way(
     prices: Prices,
     habits: Habits,
     seed: int,
-    settings: Settings = Settings(),
+    settings: Settings,
 ) -> Course:
-    """Thresholds by expected seconds, a glance where it is safe, a second person, controls."""
+    """Thresholds by expected seconds; as many looks as keep mistakes below those by hand."""
     random = np.random.default_rng(seed)
     course = Course(np.zeros(len(truth)))
     judge = _Judge(prices, settings)
     for image, wanted in enumerate(truth):
         found = _answer_of(answers, image)
-        if found is None or random.random() < settings.control:
-            _work(course, image, [], wanted, "draw", prices, habits, random)
-            if found is not None:
-                judge.learn(found, course.regions[-1])
-            continue
         if image in TRAININGS:
             judge.start()
-        drafts = _regions(found, judge.thresholds)
-        way = judge.way(found, len(drafts))
-        _work(course, image, drafts, wanted, way, prices, habits, random)
-        if random.random() < settings.checked:
-            course.ways["second person"] += 1
-            again = answer_boxes(
-                course.regions[image],
-                wanted,
-                prices=prices,
-                habits=habits,
-                way="verify",
-                random=random,
-            )
-            course.seconds[image] += again.seconds
-            course.regions[image] = again.regions
-        judge.learn(found, course.regions[image])
+        if found is None or random.random() < settings.control:
+            _work(course, image, [], wanted, ("draw",), prices, habits, random)
+        else:
+            drafts = regions_above(found, judge.thresholds)
+            plan = judge.plan(found, len(drafts))
+            if len(plan) == 1 and random.random() < settings.checked:
+                plan = (*plan, "verify")
+            _work(course, image, drafts, wanted, plan, prices, habits, random)
+        if found is not None:
+            judge.learn(found, course.regions[image])
     return course
 
 
@@ -154,6 +165,7 @@ class _Judge:
         self.thresholds = np.full(len(CLASSES), settings.first_confidence)
         self._seen: list[tuple[Detections, NDArray[np.float64], NDArray[np.bool_], int]] = []
         self._fitted = False
+        self._account = 0.0
 
     def start(self) -> None:
         """A new detector: what was learned about the one before stays until enough is seen."""
@@ -171,14 +183,26 @@ class _Judge:
         if len(self._seen) % self._settings.refresh == 0:
             self._fit()
 
-    def way(self, found: Detections, shown: int) -> Way:
-        """At a glance where so few mistakes are expected that overlooking some does no harm."""
+    def plan(self, found: Detections, shown: int) -> tuple[Way, ...]:
+        """The cheapest looks after which no more mistakes stay than by hand."""
         if not self._fitted or not shown:
-            return "verify"
-        right = self._right.predict(found.confidence)
+            return ("verify", "verify")
+        is_object = self._object.predict(found.confidence)
+        is_right = self._right.predict(found.confidence)
         is_shown = found.confidence >= self.thresholds[found.class_id]
-        mistakes = (1 - right[is_shown]).sum() + right[~is_shown].sum() + self._unseen
-        return "glance" if mistakes <= self._settings.glance_below * shown else "verify"
+        # A wrong class is a miss and a box too many.
+        mistakes = (1 - is_object[is_shown]).sum() + 2 * (is_object - is_right)[is_shown].sum()
+        mistakes += is_object[~is_shown].sum() + self._unseen
+        objects = is_object.sum() + self._unseen
+        self._account += self._settings.safe * HUMAN.slip * objects
+        prices = self._prices
+        cost = {"glance": prices.glance + prices.accept}
+        cost["verify"] = prices.glance + shown * prices.verify
+        plans = sorted(PLANS, key=lambda plan: sum(cost[way] for way in plan))
+        stays = {plan: mistakes * _staying(plan) for plan in plans}
+        chosen = next((plan for plan in plans if stays[plan] <= self._account), PLANS[-1])
+        self._account -= stays[chosen]
+        return chosen
 
     def _fit(self) -> None:
         from sklearn.isotonic import IsotonicRegression
@@ -187,18 +211,26 @@ class _Judge:
         class_id = np.concatenate([one[0].class_id for one in self._seen])
         iou = np.concatenate([one[1] for one in self._seen])
         is_class = np.concatenate([one[2] for one in self._seen])
-        # A wrong box is looked at before it is deleted.
+        # A wrong box is looked at before it is deleted, and it may stay.
         prices = self._prices.by_action()
-        prices["delete"] += prices["verify"]
+        prices["delete"] += prices["verify"] + self._settings.risk
         self.thresholds = choose_thresholds(
             confidence, class_id, iou, len(CLASSES), prices, is_class_right=is_class
         )
-        is_right = (is_class & (iou >= 0.7)).astype(float)
-        regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-        self._right = regression.fit(confidence, is_right)
+        is_object = iou >= 0.5
+        self._object, self._right = (
+            IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(confidence, good)
+            for good in (is_object.astype(float), (is_object & is_class).astype(float))
+        )
         # Objects that no box, however faint, was near.
         self._unseen = float(np.mean([one[3] for one in self._seen]))
         self._fitted = True
+
+
+def _staying(plan: tuple[Way, ...]) -> float:
+    """Share of the mistakes in a draft that nobody of these people notices."""
+    chances = [HUMAN.slip_in(way, is_second=number > 0) for number, way in enumerate(plan)]
+    return float(np.prod(chances))
 
 
 def _work(
@@ -206,15 +238,27 @@ def _work(
     image: int,
     drafts: list[Region],
     wanted: list[Region],
-    way: Way,
+    plan: tuple[Way, ...],
     prices: Prices,
     habits: Habits,
     random: np.random.Generator,
 ) -> None:
-    answer = answer_boxes(drafts, wanted, prices=prices, habits=habits, way=way, random=random)
-    course.seconds[image] += answer.seconds
-    course.regions.append(answer.regions)
-    course.ways[way if drafts else "draw"] += 1
+    """The looks of a plan, each at what the one before has left."""
+    shown = drafts
+    for number, way in enumerate(plan):
+        answer = answer_boxes(
+            shown,
+            wanted,
+            prices=prices,
+            habits=habits,
+            way=way,
+            is_second=number > 0,
+            random=random,
+        )
+        course.seconds[image] += answer.seconds
+        shown = answer.regions
+    course.regions.append(shown)
+    course.ways[" + ".join(plan) if drafts else "draw"] += 1
 
 
 def _answer_of(answers: Answers, image: int) -> Detections | None:
@@ -222,7 +266,8 @@ def _answer_of(answers: Answers, image: int) -> Detections | None:
     return answers[before[-1]][image] if before else None
 
 
-def _regions(found: Detections, thresholds: NDArray[np.float64]) -> list[Region]:
+def regions_above(found: Detections, thresholds: NDArray[np.float64]) -> list[Region]:
+    """The boxes at least as confident as the threshold of their class."""
     return [
         Region(
             CLASSES[int(found.class_id[number])],

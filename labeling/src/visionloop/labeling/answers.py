@@ -89,6 +89,7 @@ def answer_boxes(
     prices: Prices | None = None,
     habits: Habits = FAULTLESS,
     way: Way = "verify",
+    is_second: bool = False,
     random: np.random.Generator | None = None,
 ) -> Answer:
     """Accept, adjust, relabel or delete each box of the draft; draw what is missing.
@@ -102,13 +103,15 @@ def answer_boxes(
     prices : Prices or None
     habits : Habits
     way : "verify", "glance" or "draw"
+    is_second : bool
+        The drafts are another person's answer, which this one checks.
     random : numpy Generator or None
         Decides what the annotator does not notice.
     """
     prices = prices or Prices()
     random = random or np.random.default_rng(0)
     way = way if drafts else "draw"
-    desk = _Desk(prices, habits, way, random)
+    desk = _Desk(prices, habits, way, is_second, random)
     answer = Answer(seconds=prices.glance + (prices.accept if way == "glance" else 0))
     pairs = match_boxes(_boxes(drafts), _boxes(wanted), min_iou=0.5)
     for number, target, iou in pairs:
@@ -131,11 +134,13 @@ class _Desk:
     prices: Prices
     habits: Habits
     way: Way
+    is_second: bool
     random: np.random.Generator
 
     def keep(self, answer: Answer, draft: Region, wanted: Region, iou: float) -> None:
         """A drafted box on an object: put right what is seen to be wrong."""
-        is_good = iou >= GOOD_IOU or self._is(self.habits.pass_in(self.way, iou))
+        passes = self.habits.pass_in(self.way, iou, is_second=self.is_second)
+        is_good = iou >= GOOD_IOU or self._is(passes)
         is_class = draft.class_name == wanted.class_name or self._slips()
         seconds = self._looking()
         kept = draft
@@ -169,7 +174,7 @@ class _Desk:
         return 0.0 if self.way == "glance" else self.prices.verify
 
     def _slips(self) -> bool:
-        return self._is(self.habits.slip_in(self.way))
+        return self._is(self.habits.slip_in(self.way, is_second=self.is_second))
 
     def _is(self, chance: float) -> bool:
         return bool(self.random.random() < chance)

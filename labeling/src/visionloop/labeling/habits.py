@@ -36,6 +36,8 @@ class Habits:
         To accept a drafted box of IoU 0.7 to 0.8 as it is, when each box is looked at.
     beside_drafts, at_a_glance : float
         How many times as often each happens in the other two ways of working.
+    alike : float
+        Of what one person did not notice, the share that nobody else notices either.
     wobble : float
         Standard deviation of a side that is drawn by hand, as a share of the box's length.
     """
@@ -44,19 +46,30 @@ class Habits:
     loose: float = 0.0
     beside_drafts: float = 3.0
     at_a_glance: float = 6.0
+    alike: float = 0.0
     wobble: float = 0.0
 
-    def slip_in(self, way: Way) -> float:
-        """Chance of not noticing one mistake of the draft, or one object without a box."""
-        factor = {"draw": 1.0, "verify": self.beside_drafts, "glance": self.at_a_glance}[way]
-        return min(1.0, self.slip * factor)
+    def slip_in(self, way: Way, *, is_second: bool = False) -> float:
+        """Chance of not noticing one mistake of the draft, or one object without a box.
 
-    def pass_in(self, way: Way, iou: float) -> float:
+        Parameters
+        ----------
+        way : Way
+        is_second : bool
+            Another person has looked at the picture and did not notice it.
+        """
+        factor = {"draw": 1.0, "verify": self.beside_drafts, "glance": self.at_a_glance}[way]
+        return self._after(min(1.0, self.slip * factor), is_second)
+
+    def pass_in(self, way: Way, iou: float, *, is_second: bool = False) -> float:
         """Chance of accepting the place of a drafted box that is not good."""
         if iou < LOOSE_IOU:
-            return self.slip_in(way)
+            return self.slip_in(way, is_second=is_second)
         factor = self.at_a_glance / self.beside_drafts if way == "glance" else 1.0
-        return min(1.0, self.loose * factor)
+        return self._after(min(1.0, self.loose * factor), is_second)
+
+    def _after(self, chance: float, is_second: bool) -> float:
+        return self.alike + (1 - self.alike) * chance if is_second else chance
 
     def draw(self, xyxy: XYXY, random: np.random.Generator) -> XYXY:
         """A box as the hand draws it."""
@@ -73,5 +86,5 @@ class Habits:
 FAULTLESS = Habits()
 """Says what it knows; its errors are planned elsewhere (``mistakes.py``)."""
 
-HUMAN = Habits(slip=0.03, loose=0.2, wobble=0.03)
+HUMAN = Habits(slip=0.03, loose=0.2, alike=0.3, wobble=0.03)
 """Overlooks 3 % of the objects. Hands draw to an IoU of about .9."""

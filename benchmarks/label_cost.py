@@ -38,6 +38,7 @@ from label_cost_template import draft_by_template
 from report import make_row, save_results
 
 from visionloop.core.geometry import match_boxes
+from visionloop.core.progress import track
 from visionloop.labeling.habits import HUMAN
 from visionloop.labeling.prices import Prices
 from visionloop.labeling.regions import Region

@@ -21,7 +21,7 @@ from visionloop.data.datasets.deeppcb import ZippedBoards
 
 __all__ = ["draft_by_template"]
 
-FEWEST_PIXELS = 12
+FEWEST_PIXELS = 20
 """Smaller differences are edges that moved by a pixel."""
 
 
@@ -51,7 +51,7 @@ def _differences(content: bytes, template: bytes) -> NDArray[np.float32]:
         for one in (content, template)
     )
     changed = (cv2.absdiff(board, clean) > 127).astype(np.uint8)
-    changed = cv2.morphologyEx(changed, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    changed = cv2.morphologyEx(changed, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     joined = cv2.dilate(changed, np.ones((7, 7), np.uint8))
     _, labels, parts, _ = cv2.connectedComponentsWithStats(joined)
     boxes = []

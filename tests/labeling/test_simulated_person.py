@@ -53,6 +53,20 @@ def test_people_check_less_beside_a_draft_and_least_at_a_glance() -> None:
     assert glanced["loose"] / 4000 == pytest.approx(0.40, abs=0.03)
 
 
+def test_a_second_person_finds_most_of_what_the_first_did_not_but_not_all() -> None:
+    first, second = HUMAN.slip_in("glance"), HUMAN.slip_in("glance", is_second=True)
+    assert second == pytest.approx(0.3 + 0.7 * first)
+    random, stays = np.random.default_rng(3), 0
+    for _ in range(4000):
+        once = answer_boxes(DRAFT, TRUE, habits=HUMAN, way="glance", random=random)
+        again = answer_boxes(
+            once.regions, TRUE, habits=HUMAN, way="glance", is_second=True, random=random
+        )
+        boxes = _boxes(again.regions)
+        stays += not any(row[1] == 4 for row in match_boxes(boxes, _boxes(TRUE), min_iou=0.5))
+    assert stays / 4000 == pytest.approx(first * second, abs=0.015)
+
+
 def test_a_glance_is_paid_once_and_a_look_at_each_box_is_paid_for_each() -> None:
     right = [Region("open", region.xyxy, f"box{number}") for number, region in enumerate(TRUE)]
     prices = Prices()

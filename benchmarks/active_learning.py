@@ -34,8 +34,8 @@ from visionloop.core.files import read_json, write_json
 from visionloop.core.plugins import resolve
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
-from visionloop.labeling.strategies import NEEDS_PROBABILITIES, STRATEGIES, Pool
-from visionloop.labeling.strategies.pool import compress
+from visionloop.labeling.strategies.pool import Pool, compress
+from visionloop.labeling.strategies.table import NEEDS_PROBABILITIES, STRATEGIES
 
 RUNS = RESULTS / "active_learning_runs"
 PEER = RESULTS / "peer_skactiveml"

@@ -39,7 +39,8 @@ from visionloop.core.plugins import resolve
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
 from visionloop.labeling.pool_answers import summarise
-from visionloop.labeling.strategies import STRATEGIES, Pool
+from visionloop.labeling.strategies.pool import Pool
+from visionloop.labeling.strategies.table import STRATEGIES
 
 FOLDER = RESULTS / "active_learning_boxes"
 BUDGETS = (60, 120, 240)

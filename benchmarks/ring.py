@@ -30,7 +30,8 @@ from visionloop.core.plugins import resolve
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import track
 from visionloop.data.quality.class_issues import rank_label_issues
-from visionloop.labeling.strategies import STRATEGIES, Pool
+from visionloop.labeling.strategies.pool import Pool
+from visionloop.labeling.strategies.table import STRATEGIES
 from visionloop.training.head import FeatureSplit, train_head
 from visionloop.training.params import TrainingParams
 from visionloop.training.resume import ResumePoint

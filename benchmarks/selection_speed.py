@@ -27,7 +27,8 @@ from report import make_row, save_results
 
 from visionloop.core.plugins import resolve
 from visionloop.core.progress import say_step
-from visionloop.labeling.strategies import STRATEGIES, Pool
+from visionloop.labeling.strategies.pool import Pool
+from visionloop.labeling.strategies.table import STRATEGIES
 
 FEATURES, CLASSES, CLUSTERS, KNOWN, CAMERAS = 512, 10, 400, 2000, 12
 LIMIT = 5.0

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from visionloop.labeling.strategies import Pool
 from visionloop.labeling.strategies.disagreement import divergence, select_disagreement
 from visionloop.labeling.strategies.mix import SAME_VIEW, quotas, select_mix
 from visionloop.labeling.strategies.phases import (
@@ -16,6 +15,7 @@ from visionloop.labeling.strategies.phases import (
     select_phases,
     select_recommended,
 )
+from visionloop.labeling.strategies.pool import Pool
 from visionloop.labeling.strategies.uncertainty import (
     select_doubtful_boxes,
     select_entropy,

@@ -16,13 +16,12 @@ from visionloop.core.workspace import Workspace
 from visionloop.labeling.params import load_params
 from visionloop.labeling.pool_answers import ask_challenger, ask_champion
 from visionloop.labeling.state import load_push_record, state_folder
-from visionloop.labeling.strategies import (
+from visionloop.labeling.strategies.pool import Indices, Pool
+from visionloop.labeling.strategies.table import (
     NEEDS_CHALLENGER,
     NEEDS_PROBABILITIES,
     STRATEGIES,
     USES_PROBABILITIES,
-    Indices,
-    Pool,
 )
 
 if TYPE_CHECKING:

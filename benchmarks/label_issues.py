@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from box_detectors import ANSWERS, BoxData, load_answers, load_boxes
+from box_detectors import ANSWERS, BoxData, grey_pictures, load_answers, load_boxes
 from box_noise import PlantedError, plant
 from cifar_people import load_people
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ from visionloop.data.datasets.oddities import facts_of, find_oddities
 from visionloop.data.quality.box_issues import object_lab_quality
 from visionloop.data.quality.box_scorer import BoxIssue, image_doubt, score_boxes
 from visionloop.data.quality.class_issues import out_of_fold_probabilities, rank_label_issues
+from visionloop.data.quality.crop_evidence import Picture
 from visionloop.serving.images import decode_image
 
 STEPS = RESULTS / "label_issues_steps"
@@ -161,8 +162,8 @@ def box_rows(draws: int) -> list[Row]:
         data = load_boxes(name)
         for strength in ("weak", "strong"):
             there = [ANSWERS / f"{name}_{strength}_{fold}.npz" for fold in (0, 1)]
-            if name == "bccd" and not all(path.is_file() for path in there):
-                say_step(f"{name}, {strength}: no answers yet; run box_detectors.py --sets bccd")
+            if not all(path.is_file() for path in there):
+                say_step(f"{name}, {strength}: no answers yet; run box_detectors.py --sets {name}")
                 continue
             answers = load_answers(data, strength)
             rows.append(detector_row(data, strength, answers))
@@ -197,12 +198,13 @@ def setting_rows(
     """Remaining error, kinds and speed for one rate of noise."""
     held = [image for image in range(len(answers)) if image // 2 % 2 == 1]
     truth, told = [data.truth[image] for image in held], [answers[image] for image in held]
+    pictures = grey_pictures(data, held)
     figures = []
     for draw in track(range(draws), f"{data.name}, {strength}, {rate:.0%} of the {unit}"):
         given, errors = plant(
             truth, data.size, len(data.classes), rate=rate, unit=unit, seed=REPORTED_SEED + draw
         )
-        figures.append(measure(data, given, told, errors, draw))
+        figures.append(measure(data, given, told, errors, draw, pictures))
     mean = {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
     ratios = [one["ours"] / one["peer"] for one in figures]
     what = f"{data.name}, {strength}, {rate:.0%} of the {unit} wrong"
@@ -227,6 +229,7 @@ def measure(
     answers: list[Detections],
     errors: list[PlantedError],
     seed: int,
+    pictures: list[Picture],
 ) -> dict[str, float]:
     """Figures of one draw."""
     from sklearn.metrics import average_precision_score
@@ -235,7 +238,7 @@ def measure(
     is_bad[[error.image for error in errors]] = True
     started = time.process_time()
     extent = [float(max(data.size))] * len(given)
-    issues = score_boxes(given, answers, extent, len(data.classes), seed=seed)
+    issues = score_boxes(given, answers, extent, len(data.classes), seed=seed, pictures=pictures)
     ours = average_precision_score(is_bad, image_doubt(issues, len(given)))
     between = time.process_time()
     quality = object_lab_quality(given, answers, len(data.classes))

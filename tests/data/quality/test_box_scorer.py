@@ -10,6 +10,7 @@ from visionloop.core.geometry import box_iou
 from visionloop.data.quality.box_evidence import ClassReader, find_candidates
 from visionloop.data.quality.box_scorer import image_doubt, score_boxes
 from visionloop.data.quality.class_issues import neighbour_shares, rank_label_issues
+from visionloop.data.quality.crop_evidence import describe_crops
 from visionloop.data.quality.planted_errors import spoil
 
 CLASSES = 3
@@ -126,6 +127,42 @@ def test_too_few_boxes_teach_nothing_and_silence_is_no_error():
     silent = [Detections.empty()] * 60
     issues = score_boxes(given, silent, [EXTENT] * 60, CLASSES)
     assert all(issue.box >= 0 for issue in issues) and len(issues) > 0
+
+
+def picture(boxes, generator: np.random.Generator) -> np.ndarray:
+    """Grey noise; objects of class 0 are striped across, of 1 along, of 2 bright."""
+    grey = generator.normal(100, 12, (int(EXTENT), int(EXTENT)))
+    for (x1, y1, x2, y2), class_id in zip(boxes[0].astype(int), boxes[1], strict=True):
+        along = np.arange(y1, y2)[:, None], np.arange(x1, x2)[None]
+        stripes = [(along[0] // 5 % 2) * 80 - 40, (along[1] // 5 % 2) * 80 - 40, 80]
+        grey[y1:y2, x1:x2] += stripes[int(class_id)]
+    return np.clip(grey, 0, 255).astype(np.uint8)
+
+
+def test_where_the_detector_is_silent_the_picture_tells():
+    generator = np.random.default_rng(5)
+    truth = [scene(generator) for _ in range(60)]
+    pictures = [picture(boxes, generator) for boxes in truth]
+    given = list(truth)
+    kinds = ("shifted", "swapped", "spurious") * 4
+    errors = [(image, kind, damage(given, image, kind)) for image, kind in enumerate(kinds)]
+    silent = [Detections.empty()] * 60
+    reads = [lambda one=one: one for one in pictures]
+    extents = [EXTENT] * 60
+    issues = score_boxes(given, silent, extents, CLASSES, seed=1, pictures=reads)
+    held, named = held_and_named(issues, errors)
+    blind, _ = held_and_named(score(given, silent), errors)
+    assert held >= 10 and named >= held - 1
+    assert blind <= 5
+
+
+def test_a_crop_is_described_at_the_edge_and_without_area_too():
+    grey = np.random.default_rng(0).integers(0, 255, (60, 80), dtype=np.uint8)
+    boxes = np.array([[0, 0, 20, 20], [70, 50, 90, 70], [5, 5, 5, 5]], np.float32)
+    found = describe_crops(grey, boxes)
+    assert found.shape == (3, 390)
+    assert np.isfinite(found).all()
+    assert describe_crops(grey, boxes[:0]).shape == (0, 390)
 
 
 def test_planted_errors_are_of_four_kinds_and_about_15_percent():

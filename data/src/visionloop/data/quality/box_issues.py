@@ -1,4 +1,4 @@
-"""Doubtful boxes: what a model that has not learned them says against them.
+"""Doubtful boxes: what a model that has not learned them, and the picture, say against them.
 
 Four kinds: a confident answer where nothing is annotated (*missing*), an annotation where the
 model sees nothing (*spurious*), one that overlaps badly (*shifted*) or carries another class
@@ -9,8 +9,10 @@ each is; where there are too few boxes to learn from, rules compare them (``comp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,7 @@ from visionloop.core.tables import PREDICTIONS, read_table
 from visionloop.core.workspace import Workspace
 from visionloop.data.quality.box_rules import compare_boxes, make_finding, measure_recall
 from visionloop.data.quality.box_scorer import MIN_BOXES, BoxIssue, score_boxes
+from visionloop.data.quality.crop_evidence import Picture
 from visionloop.data.raw import read_samples
 
 if TYPE_CHECKING:
@@ -64,12 +67,28 @@ def find_box_issues(
     samples = read_samples(workspace).set_index("sample_id")
     extent = [float(max(samples.loc[one, ["width", "height"]])) for one in answers]
     ids = list(answers)
-    issues = score_boxes(list(given.values()), list(answers.values()), extent, len(classes))
+    issues = score_boxes(
+        list(given.values()),
+        list(answers.values()),
+        extent,
+        len(classes),
+        pictures=[_picture(workspace.images / samples.at[one, "file_name"]) for one in ids],
+    )
     return [
         {"sample_id": ids[issue.image], **_explain(issue, given, answers, ids, classes)}
         for issue in issues
         if issue.probability >= LOWEST_PROBABILITY
     ]
+
+
+def _picture(path: Path) -> Picture:
+    """Reads a sample as grey levels."""
+    from visionloop.serving.images import read_image
+
+    def read() -> NDArray[np.uint8]:
+        return np.asarray(cv2.cvtColor(read_image(path), cv2.COLOR_BGR2GRAY), np.uint8)
+
+    return read
 
 
 def _explain(

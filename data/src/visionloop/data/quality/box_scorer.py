@@ -1,7 +1,8 @@
 """How probable it is that an annotated box is wrong, and in which way.
 
 A classifier learns from errors that we plant ourselves (:mod:`.planted_errors`) to read the
-evidence of a detector's answers (:mod:`.box_evidence`): *right*, *spurious*, *shifted* or
+evidence of a detector's answers (:mod:`.box_evidence`), and of the picture itself where it is
+given (:mod:`.crop_evidence`): *right*, *spurious*, *shifted* or
 *swapped* for each annotated box, and *missing* or background for each answer without one. It is
 fitted on other images than it judges. So a weak detector, which overlooks much, is not taken for
 a witness against every box that it does not see.
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from visionloop.core.entities import Detections
 from visionloop.core.geometry import box_iou
-from visionloop.data.quality.box_evidence import ClassReader, box_evidence, find_candidates
+from visionloop.data.quality.box_witness import Witness
+from visionloop.data.quality.crop_evidence import Picture
 from visionloop.data.quality.planted_errors import BOX_KINDS, BoxSet, SpoiltImage, spoil
 
 __all__ = ["MIN_BOXES", "BoxIssue", "image_doubt", "score_boxes"]
@@ -66,6 +68,7 @@ def score_boxes(
     classes: int,
     *,
     seed: int = 0,
+    pictures: Sequence[Picture] | None = None,
 ) -> list[BoxIssue]:
     """Every annotated box and every answer without one, with the probability of an error.
 
@@ -78,6 +81,9 @@ def score_boxes(
         Longer side of each image in pixels.
     classes : int
     seed : int
+    pictures : sequence of Picture, optional
+        With them, what is inside a box counts beside what the detector says: with a weak
+        detector most of what can be known.
 
     Returns
     -------
@@ -89,19 +95,16 @@ def score_boxes(
         return []
     generator = np.random.default_rng(seed)
     fold_of = generator.permutation(len(given)) % FOLDS
-    usual = _usual_confidence(given, answers, classes)
-    readers = _learn_classes(given, answers, classes, fold_of)
-    learned = [
-        _Lesson.of(spoil(given, extent, classes, generator), answers, usual, readers)
-        for _ in range(ROUNDS)
-    ]
+    rounds = [spoil(given, extent, classes, generator) for _ in range(ROUNDS)]
+    witness = Witness.call(given, answers, pictures, rounds, classes, fold_of, seed)
+    learned = [_Lesson.of(one, witness) for one in rounds]
     issues: list[BoxIssue] = []
     for fold in range(FOLDS):
         models = _fit(learned, np.flatnonzero(fold_of != fold), seed)
         images = [int(image) for image in np.flatnonzero(fold_of == fold)]
         if images:
-            issues += _judge_boxes(images, given, answers, usual, readers, models[0])
-            issues += _judge_open(images, given, answers, usual, models[1])
+            issues += _judge_boxes(images, given, witness, models[0])
+            issues += _judge_open(images, given, witness, models[1])
     return issues
 
 
@@ -111,34 +114,6 @@ def image_doubt(issues: Sequence[BoxIssue], images: int) -> NDArray[np.float64]:
     for issue in issues:
         doubt[issue.image] = max(doubt[issue.image], issue.probability)
     return doubt
-
-
-def _learn_classes(
-    given: Sequence[BoxSet],
-    answers: Sequence[Detections],
-    classes: int,
-    fold_of: NDArray[np.int64],
-) -> list[ClassReader]:
-    """For each image, a reader of classes that was fitted to the other folds."""
-    of_fold = []
-    for fold in range(FOLDS):
-        others = np.flatnonzero(fold_of != fold)
-        chosen = [given[image] for image in others], [answers[image] for image in others]
-        of_fold.append(ClassReader.learn(*chosen, classes))
-    return [of_fold[fold] for fold in fold_of]
-
-
-def _usual_confidence(
-    given: Sequence[BoxSet], answers: Sequence[Detections], classes: int
-) -> NDArray[np.float32]:
-    """Mean confidence in the class, and in the surest other class, of boxes of each class."""
-    total, count = np.full((classes, 2), 0.1), np.full((classes, 1), 1.0)
-    plain, reader = np.zeros((classes, 2), np.float32), ClassReader(classes, None)
-    for boxes, answer in zip(given, answers, strict=True):
-        seen = box_evidence(boxes, answer, plain, reader)[:, :2]
-        np.add.at(total, boxes[1], seen)
-        np.add.at(count, boxes[1], 1)
-    return np.asarray(total / count, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,18 +128,12 @@ class _Lesson:
     open_is_missing: NDArray[np.bool_]
 
     @classmethod
-    def of(
-        cls,
-        spoilt: Sequence[SpoiltImage],
-        answers: Sequence[Detections],
-        usual: NDArray[np.float32],
-        readers: Sequence[ClassReader],
-    ) -> _Lesson:
+    def of(cls, spoilt: Sequence[SpoiltImage], witness: Witness) -> _Lesson:
         parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in cls.__annotations__}
-        for image, (one, answer) in enumerate(zip(spoilt, answers, strict=True)):
-            rows = box_evidence(one.boxes, answer, usual, readers[image])
-            found = find_candidates(one.boxes, answer, usual)
-            hidden = box_iou(answer.xyxy[found.answer], one.removed)
+        for image, one in enumerate(spoilt):
+            rows = witness.of_boxes(image, one.boxes)
+            found = witness.of_open(image, one.boxes)
+            hidden = box_iou(witness.answers[image].xyxy[found.answer], one.removed)
             parts["box_image"].append(np.full(len(rows), image))
             parts["box_rows"].append(rows)
             parts["box_kind"].append(one.kind)
@@ -215,21 +184,16 @@ def _fit_one(rows: NDArray[np.float32], truth: NDArray[np.generic], seed: int) -
 
 
 def _judge_boxes(
-    images: Sequence[int],
-    given: Sequence[BoxSet],
-    answers: Sequence[Detections],
-    usual: NDArray[np.float32],
-    readers: Sequence[ClassReader],
-    model: Any,
+    images: Sequence[int], given: Sequence[BoxSet], witness: Witness, model: Any
 ) -> list[BoxIssue]:
     """The most probable error of every annotated box of these images."""
-    rows = [box_evidence(given[one], answers[one], usual, readers[one]) for one in images]
+    rows = [witness.of_boxes(one, given[one]) for one in images]
     if model is None or not sum(map(len, rows)):
         return []
     told = iter(model.predict_proba(np.concatenate(rows)))
     issues = []
     for image in images:
-        boxes, answer = given[image], answers[image]
+        boxes, answer = given[image], witness.answers[image]
         iou = box_iou(boxes[0], answer.xyxy)
         for number in range(len(boxes[0])):
             row = next(told)
@@ -244,19 +208,17 @@ def _judge_boxes(
 
 
 def _judge_open(
-    images: Sequence[int],
-    given: Sequence[BoxSet],
-    answers: Sequence[Detections],
-    usual: NDArray[np.float32],
-    model: Any,
+    images: Sequence[int], given: Sequence[BoxSet], witness: Witness, model: Any
 ) -> list[BoxIssue]:
     """The probability that something is missing, for every answer without an annotation."""
-    found = [find_candidates(given[one], answers[one], usual) for one in images]
+    found = [witness.of_open(one, given[one]) for one in images]
     if model is None or not sum(len(one.answer) for one in found):
         return []
     told = iter(model.predict_proba(np.concatenate([one.evidence for one in found]))[:, 1])
     return [
-        BoxIssue(image, "missing", float(next(told)), answers[image].xyxy[place], -1, int(place))
+        BoxIssue(
+            image, "missing", float(next(told)), witness.answers[image].xyxy[place], -1, int(place)
+        )
         for image, one in zip(images, found, strict=True)
         for place in one.answer
     ]

@@ -102,7 +102,7 @@ def test_drafts_pass_label_studios_own_validation() -> None:
     from label_studio_sdk.label_interface import LabelInterface
 
     from visionloop.core.config import ProjectParams
-    from visionloop.labeling.project import labeling_interface
+    from visionloop.labeling.interface import labeling_interface
     from visionloop.labeling.tasks import Draft, build_prediction
 
     for task, region in (

@@ -28,6 +28,7 @@ from visionloop.labeling.processes import is_port_free
 from visionloop.labeling.project import TABS, find_project, find_tab, setup
 from visionloop.labeling.pull import pull
 from visionloop.labeling.push import push
+from visionloop.labeling.review.tabs import ANYBODY, DISAGREEMENTS
 from visionloop.labeling.second_look import issues
 from visionloop.labeling.state import credentials, load_push_record
 from visionloop.labeling.tasks import list_looks
@@ -65,7 +66,7 @@ def test_setup_changes_nothing_the_second_time(studio) -> None:
     again = setup(workspace=studio.cells)
     assert (first.created, again.created) == (True, False)
     assert first.project == again.project
-    assert [view["data"]["title"] for view in views] == list(TABS)
+    assert [view["data"]["title"] for view in views] == [*TABS, ANYBODY, DISAGREEMENTS]
     assert client.get("/api/dm/views/", project=first.project) == views
     assert len(client.get("/api/storages/localfiles/", project=first.project)) == 1
 

@@ -16,12 +16,20 @@ app = new_app("Label Studio: set up, choose, push, pull, second look, cost.")
 
 
 @app.command()
-def setup(workspace: WorkspaceOption = None) -> None:
+def setup(
+    workspace: WorkspaceOption = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="make the project folder, or be sure that it is of this one")
+    ] = None,
+) -> None:
     """Make the Label Studio project, its storage and its tabs; connect the running backend."""
     from visionloop.labeling.backend.serve import connect_running
+    from visionloop.labeling.project import ensure_recipe
     from visionloop.labeling.project import setup as run
 
     space = find_workspace(workspace)
+    if recipe is not None:
+        ensure_recipe(space, recipe)
     report = run(workspace=space)
     made = "made the project" if report.created else "the project is in order"
     made += ", the ML backend is connected" if connect_running(space) else ""

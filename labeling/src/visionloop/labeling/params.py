@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from visionloop.core.config import ProjectParams, StrictModel, load_blocks
@@ -33,6 +35,14 @@ class LabelingParams(StrictModel):
 
     port: int = Field(
         default=8080, ge=0, le=65535, description="of Label Studio on this machine; 0 takes any"
+    )
+    one_host: bool = Field(
+        default=True,
+        description="Label Studio and the ML backend share this machine: it may call local "
+        "addresses; off, it may not",
+    )
+    interface: Literal["", "classes", "anomaly", "boxes", "polygons", "masks"] = Field(
+        default="", description="what annotators draw; empty: classes or boxes, by the vision task"
     )
     strategy: str = Field(
         default="recommended",
@@ -69,6 +79,9 @@ class LabelingParams(StrictModel):
     )
     pull_minutes: float = Field(
         default=10.0, gt=0, description="longest time between two pulls while the backend runs"
+    )
+    train_after: int = Field(
+        default=0, ge=0, description="new answers that start a training by themselves; 0: none do"
     )
     training_commands: list[str] = Field(
         default=list(TRAINING_COMMANDS),

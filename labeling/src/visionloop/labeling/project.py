@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
-from xml.etree import ElementTree
 
-from visionloop.core.config import ProjectParams
-from visionloop.core.errors import DataError
+from visionloop.core.config import ProjectParams, load_project
+from visionloop.core.errors import ConfigError, DataError
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import StudioClient, connect
+from visionloop.labeling.interface import instructions, labeling_interface
 from visionloop.labeling.params import LabelingParams, load_params
+from visionloop.labeling.queries import all_of, condition
+from visionloop.labeling.review.tabs import ensure_tabs
 
-__all__ = ["TABS", "SetupReport", "find_project", "find_tab", "labeling_interface", "setup"]
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-"""Told apart by people who see colours differently: Okabe and Ito,
-https://jfly.uni-koeln.de/color/"""
-
-HOTKEYS = "123456789qwertyuiopasdfghjklzxcvbnm"
+__all__ = ["TABS", "SetupReport", "ensure_recipe", "find_project", "find_tab", "setup"]
 
 HIDDEN = (
     *("inner_id", "total_annotations", "cancelled_annotations", "total_predictions"),
@@ -27,7 +24,7 @@ HIDDEN = (
     *("predictions_model_versions", "storage_filename", "created_at", "updated_at"),
     *("updated_by", "avg_lead_time", "draft_exists", "comment_count"),
     *("unresolved_comment_count", "last_comment_updated_at", "comment_authors"),
-    *("data.sample_id", "data.look", "data.rank", "data.findings"),
+    *("data.sample_id", "data.look", "data.rank", "data.findings", "data.control"),
 )
 """Columns that the tabs hide at first: one click shows them."""
 
@@ -60,7 +57,9 @@ def setup(*, workspace: Workspace) -> SetupReport:
     client = connect(workspace)
     settings = {
         "title": project.model,
-        "label_config": labeling_interface(project),
+        "label_config": labeling_interface(project, params.interface),
+        "expert_instruction": instructions(workspace, project, params.interface),
+        "show_instruction": True,
         "sampling": "Uncertainty sampling",
         "show_collab_predictions": True,
         "maximum_annotations": 1,
@@ -76,7 +75,33 @@ def setup(*, workspace: Workspace) -> SetupReport:
             client.patch(f"/api/projects/{found['id']}/", changed)
     _ensure_storage(client, found["id"], str(workspace.images.resolve()))
     _ensure_tabs(client, found["id"], params)
+    ensure_tabs(client, found["id"], [""])
     return SetupReport(found["id"], f"{client.url}/projects/{found['id']}/data", created)
+
+
+def ensure_recipe(workspace: Workspace, recipe: str) -> None:
+    """Make the folder a project of this recipe where it is none yet, as ``visionloop init`` does.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such recipe, or the folder belongs to another one.
+    """
+    if workspace.params.exists():
+        found = load_project(workspace.params).recipe
+        if found != recipe:
+            raise ConfigError(
+                str(workspace.root),
+                f"is a project of recipe '{found}', not '{recipe}'",
+                "choose another folder, or leave --recipe out",
+            )
+        return
+    # What spans the stages is not imported here: it is started.
+    command = [sys.executable, "-m", "visionloop.pipelines", "init", str(workspace.root)]
+    made = subprocess.run([*command, "--recipe", recipe], capture_output=True, text=True)
+    if made.returncode:
+        problems = [line for line in made.stderr.strip().splitlines() if line][-6:]
+        raise ConfigError(f"recipe '{recipe}'", problems or "visionloop init failed")
 
 
 def find_project(client: StudioClient, project: ProjectParams) -> dict[str, Any]:
@@ -109,22 +134,6 @@ def find_tab(client: StudioClient, project_id: int, title: str) -> dict[str, Any
         if view["data"].get("title") == title:
             return dict(view)
     raise DataError(f"tab '{title}'", "does not exist", "run: visionloop label setup")
-
-
-def labeling_interface(project: ProjectParams) -> str:
-    """The XML of the labeling interface: the template of the vision task with the classes."""
-    template = files("visionloop.labeling").joinpath("templates", f"{project.vision_task}.xml")
-    root = ElementTree.fromstring(template.read_text(encoding="utf-8"))
-    is_boxes = project.vision_task == "detection"
-    control = root.find("RectangleLabels" if is_boxes else "Choices")
-    if control is None:
-        raise ValueError(f"{template} has no control for the classes")
-    for number, name in enumerate(project.classes):
-        attributes = {"value": name, "background": COLOURS[number % len(COLOURS)]}
-        if number < len(HOTKEYS):
-            attributes["hotkey"] = HOTKEYS[number]
-        ElementTree.SubElement(control, "Label" if is_boxes else "Choice", attributes)
-    return ElementTree.tostring(root, encoding="unicode").strip()
 
 
 def _project_by_title(client: StudioClient, title: str) -> dict[str, Any] | None:
@@ -165,27 +174,19 @@ def _ensure_tabs(client: StudioClient, project_id: int, params: LabelingParams) 
 
 def _tab_contents(params: LabelingParams) -> list[dict[str, Any]]:
     """Filters and order of each tab, in the order of ``TABS``."""
-    is_open = _condition("completed_at", "empty", "Datetime", True)
-    is_done = _condition("completed_at", "empty", "Datetime", False)
-    is_sure = _condition("predictions_score", "greater_or_equal", "Number", params.sure)
-    first = _condition("data.look", "equal", "String", "first")
-    second = _condition("data.look", "equal", "String", "second")
+    is_open = condition("completed_at", "empty", "Datetime", True)
+    is_done = condition("completed_at", "empty", "Datetime", False)
+    is_sure = condition("predictions_score", "greater_or_equal", "Number", params.sure)
+    first = condition("data.look", "equal", "String", "first")
+    second = condition("data.look", "equal", "String", "second")
     return [
-        {"filters": _all_of(first, is_open), "ordering": ["tasks:predictions_score"]},
-        {"filters": _all_of(first, is_open, is_sure), "ordering": ["-tasks:predictions_score"]},
-        {"filters": _all_of(second, is_open), "ordering": ["tasks:data.rank"]},
-        {"filters": _all_of(is_done), "ordering": ["-tasks:completed_at"]},
+        {"filters": all_of(first, is_open), "ordering": ["tasks:predictions_score"]},
+        {"filters": all_of(first, is_open, is_sure), "ordering": ["-tasks:predictions_score"]},
+        {"filters": all_of(second, is_open), "ordering": ["tasks:data.rank"]},
+        {"filters": all_of(is_done), "ordering": ["-tasks:completed_at"]},
     ]
 
 
 def _columns() -> dict[str, Any]:
     hidden = [f"tasks:{name}" for name in HIDDEN]
     return {"hiddenColumns": {"explore": hidden, "labeling": hidden}}
-
-
-def _all_of(*conditions: dict[str, Any]) -> dict[str, Any]:
-    return {"conjunction": "and", "items": list(conditions)}
-
-
-def _condition(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
-    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}

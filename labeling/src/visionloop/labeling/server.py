@@ -211,6 +211,7 @@ def _spawn(
 
 def _environment(workspace: Workspace, account: Credentials) -> dict[str, str]:
     """The password goes by environment: a command line can be read by every user."""
+    one_host = load_params(workspace)[1].one_host
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {
         **passed,
@@ -221,8 +222,9 @@ def _environment(workspace: Workspace, account: Credentials) -> dict[str, str]:
         "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
         "LABEL_STUDIO_USERNAME": account.email,
         "LABEL_STUDIO_PASSWORD": account.password,
-        "ML_BLOCK_LOCAL_IP": "false",
-        "SSRF_PROTECTION_ENABLED": "false",
+        # Only a backend on this very host has a reason to be called at a local address.
+        "ML_BLOCK_LOCAL_IP": "false" if one_host else "true",
+        "SSRF_PROTECTION_ENABLED": "false" if one_host else "true",
         "WEBHOOK_TIMEOUT": WEBHOOK_SECONDS,
     }
 

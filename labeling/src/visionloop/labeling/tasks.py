@@ -29,6 +29,7 @@ __all__ = [
     "Look",
     "build_prediction",
     "build_task",
+    "image_address",
     "is_control",
     "list_looks",
     "reconcile",
@@ -102,7 +103,7 @@ def build_task(
         If the sample's file name leads out of the folder of images.
     """
     data = {
-        "image": f"/data/local-files/?d=images/{_address(str(sample['file_name']))}",
+        "image": image_address(str(sample["file_name"])),
         "sample_id": sample["sample_id"],
         "look": look,
         "reason": reason,
@@ -192,12 +193,18 @@ def _entry(task: Mapping[str, Any]) -> Entry:
     return Entry(task["id"], data["sample_id"], data["look"], draft)
 
 
-def _address(file_name: str) -> str:
-    """A file's name as part of a query; quotes, percent signs and the like do not break it."""
+def image_address(file_name: str) -> str:
+    """Where Label Studio serves an image; quotes, percent signs and the like do not break it.
+
+    Raises
+    ------
+    DataError
+        If the file name leads out of the folder of images.
+    """
     if not file_name or file_name in (".", "..") or "/" in file_name or "\\" in file_name:
         raise DataError(
             f"file name {file_name!r}",
             "does not name a file in data/raw/images",
             "import the image again: visionloop data import",
         )
-    return quote(file_name, safe="")
+    return f"/data/local-files/?d=images/{quote(file_name, safe='')}"

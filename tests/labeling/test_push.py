@@ -1,0 +1,371 @@
+"""Push against a real Label Studio behind a proxy that fails; hostile names; the control share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pandas
+import pytest
+
+from visionloop.core.config import load_project
+from visionloop.core.errors import DataError, UnreachableError
+from visionloop.core.tables import SAMPLES, read_table, write_table
+from visionloop.core.workspace import Workspace
+from visionloop.labeling import push as pushing
+from visionloop.labeling import server
+from visionloop.labeling.client import TooLargeError, connect
+from visionloop.labeling.ledger import open_ledger
+from visionloop.labeling.project import find_project, setup
+from visionloop.labeling.pull import pull
+from visionloop.labeling.push import push
+from visionloop.labeling.state import credentials, read_address, save_address, save_token
+from visionloop.labeling.tasks import build_task, is_control, list_looks, sync
+
+HOSTILE = [
+    'it\'s "quoted" & <b>.png',
+    "100%.png",
+    "what?.png",
+    "a#b.png",
+    "..double..dots...png",
+    "ümläut 日本 😀.png",
+    "plus+space .png",
+    "%2e%2e%2fparams.png",
+]
+
+
+@dataclass
+class Faults:
+    """Which requests fail, and how.
+
+    Attributes
+    ----------
+    largest : int or None
+        Bytes of a body beyond which the answer is 413.
+    after : list of str or int
+        For coming imports, after they were carried out: a status to answer, "drop" to break
+        the connection, "" to answer as usual.
+    before : list of int
+        For coming imports, instead of carrying them out: a status to answer; 0 carries it out.
+    then : callable or None
+        Called after an import whose connection is dropped.
+    imports : list of int
+        Tasks of each import that was carried out.
+    """
+
+    largest: int | None = None
+    after: list[str | int] = field(default_factory=list)
+    before: list[int] = field(default_factory=list)
+    then: Callable[[], None] | None = None
+    imports: list[int] = field(default_factory=list)
+
+
+@contextmanager
+def faulty(workspace: Workspace) -> Iterator[Faults]:
+    """The workspace talks to its Label Studio through the proxy inside the block."""
+    real = read_address(workspace)
+    faults = Faults()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+        def do_GET(self) -> None:
+            self._handle()
+
+        do_POST = do_PATCH = do_DELETE = do_GET
+
+        def _handle(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            is_import = self.command == "POST" and self.path.partition("?")[0].endswith("/import")
+            if faults.largest is not None and len(body) > faults.largest:
+                return self._answer(413, b"<html>Request Entity Too Large</html>")
+            if is_import and faults.before and (status := faults.before.pop(0)):
+                return self._answer(status, b"<html>Bad Gateway</html>")
+            headers = {
+                k: v for k, v in self.headers.items() if k in ("Authorization", "Content-Type")
+            }
+            answer = httpx.request(
+                self.command, real.url + self.path, content=body, headers=headers, timeout=120
+            )
+            if is_import and answer.status_code < 300:
+                faults.imports.append(answer.json()["task_count"])
+                if faults.after and (what := faults.after.pop(0)):
+                    if what == "drop":
+                        self.close_connection = True
+                        if faults.then is not None:
+                            faults.then()
+                        return self.connection.close()
+                    return self._answer(int(what), b"<html>Gateway Time-out</html>")
+            return self._answer(answer.status_code, answer.content)
+
+        def _answer(self, status: int, content: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(content)
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    save_address(workspace, replace(real, url=f"http://127.0.0.1:{proxy.server_address[1]}"))
+    try:
+        yield faults
+    finally:
+        save_address(workspace, real)
+        proxy.shutdown()
+        proxy.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch) -> None:
+    monkeypatch.setattr(pushing, "LOOKS_AGAIN", (0.1, 0.2))
+
+
+@pytest.fixture
+def desk(studio, tmp_path):
+    """A project of its own: the same Label Studio and images, its own samples table."""
+    root = tmp_path
+    (root / "data" / "raw").mkdir(parents=True)
+    (root / "studio").mkdir()
+    (root / "data" / "raw" / "images").symlink_to(studio.cells.images)
+    for name in ("server.json", "credentials.json"):
+        shutil.copy(studio.cells.studio_state / name, root / "studio" / name)
+    workspace = type(studio.cells)(root)
+    text = studio.cells.params.read_text()
+    model = load_project(studio.cells.params).model
+    workspace.params.write_text(text.replace(model, f"desk-{root.name}"))
+    shutil.copytree(studio.cells.package, workspace.package)
+    write_samples(workspace, samples_of(studio))
+    setup(workspace=workspace)
+    return replace(studio, cells=workspace, boards=workspace)
+
+
+def samples_of(studio) -> pandas.DataFrame:
+    return read_table(studio.cells.raw / "samples.parquet", SAMPLES)
+
+
+def write_samples(workspace, frame) -> None:
+    write_table(workspace.raw / "samples.parquet", SAMPLES, frame)
+
+
+def set_param(workspace, old: str, new: str) -> None:
+    text = workspace.params.read_text()
+    assert old in text
+    workspace.params.write_text(text.replace(old, new))
+
+
+def number(workspace) -> int:
+    return find_project(connect(workspace), load_project(workspace.params))["id"]
+
+
+def counted(workspace) -> Counter:
+    return Counter(row.sample_id for row in list_looks(connect(workspace), number(workspace)))
+
+
+def test_a_request_that_is_too_large_is_halved(desk) -> None:
+    desk.select(desk.cells, desk.ids[:10])
+    with faulty(desk.cells) as faults:
+        faults.largest = 3000
+        assert push(workspace=desk.cells).pushed == 10
+    assert counted(desk.cells) == Counter(desk.ids[:10])
+    assert max(faults.imports) < 10
+    assert push(workspace=desk.cells).pushed == 0
+
+
+def test_a_single_task_that_is_too_large_is_told(desk) -> None:
+    desk.select(desk.cells, desk.ids[:2])
+    with faulty(desk.cells) as faults:
+        faults.largest = 400
+        with pytest.raises(TooLargeError, match="413"):
+            push(workspace=desk.cells)
+    assert not counted(desk.cells)
+
+
+@pytest.mark.parametrize("failure", [504, 502, "drop"])
+def test_an_import_whose_answer_is_lost_is_not_repeated(desk, failure) -> None:
+    desk.select(desk.cells, desk.ids[:20])
+    with faulty(desk.cells) as faults:
+        faults.after = ["", failure]
+        assert push(workspace=desk.cells).pushed == 20
+    assert faults.imports == [10, 10]
+    assert counted(desk.cells) == Counter(desk.ids[:20])
+
+
+def test_an_import_that_never_arrived_is_repeated(desk) -> None:
+    desk.select(desk.cells, desk.ids[:10])
+    with faulty(desk.cells) as faults:
+        faults.before = [504, 0]
+        assert push(workspace=desk.cells).pushed == 10
+    assert faults.imports == [10]
+    assert counted(desk.cells) == Counter(desk.ids[:10])
+
+
+def test_a_server_that_never_takes_an_import_is_told_after_a_few_tries(desk) -> None:
+    desk.select(desk.cells, desk.ids[:10])
+    with faulty(desk.cells) as faults:
+        faults.before = [502] * 9
+        with pytest.raises(UnreachableError, match="502"):
+            push(workspace=desk.cells)
+    assert push(workspace=desk.cells).pushed == 10
+
+
+def test_a_late_double_is_removed(desk) -> None:
+    """A server that was still at work on an import that was sent again."""
+    desk.select(desk.cells, desk.ids[:3])
+    push(workspace=desk.cells)
+    client, project = connect(desk.cells), number(desk.cells)
+    row = samples_of(desk).set_index("sample_id", drop=False).loc[desk.ids[0]].to_dict()
+    double = build_task(row, look="first", reason="again", rank=1, draft=None)
+    client.post(f"/api/projects/{project}/import", [double])
+    assert push(workspace=desk.cells).pushed == 0
+    assert counted(desk.cells) == Counter(desk.ids[:3])
+
+
+def test_deleted_tasks_are_pushed_again(desk) -> None:
+    desk.select(desk.cells, desk.ids[:4])
+    push(workspace=desk.cells)
+    client = connect(desk.cells)
+    gone = list_looks(client, number(desk.cells))[1]
+    client.request("DELETE", f"/api/tasks/{gone.task}/")
+    report = push(workspace=desk.cells)
+    assert (report.pushed, report.already) == (1, 3)
+    assert counted(desk.cells) == Counter(desk.ids[:4])
+
+
+def test_the_ledger_follows_tasks_that_others_made(desk) -> None:
+    desk.select(desk.cells, desk.ids[:2])
+    push(workspace=desk.cells)
+    client, project = connect(desk.cells), number(desk.cells)
+    client.post(f"/api/projects/{project}/import", [{"data": {"image": "http://x/own.png"}}])
+    with open_ledger(desk.cells) as ledger:
+        sync(ledger, client, project)
+        assert len(ledger) == 3
+        assert len(ledger.of_look("first")) == 2
+
+
+def test_a_revoked_token_is_renewed(desk) -> None:
+    desk.select(desk.cells, desk.ids[:2])
+    url = connect(desk.cells).url
+    token = credentials(desk.cells).token
+    http = httpx.Client(base_url=url)
+    bearer = http.post("/api/token/refresh/", json={"refresh": token}).json()["access"]
+    headers = {"Authorization": f"Bearer {bearer}"}
+    http.post("/api/token/blacklist/", json={"refresh": token}, headers=headers)
+    assert http.post("/api/token/refresh/", json={"refresh": token}).status_code == 401
+    try:
+        assert push(workspace=desk.cells).pushed == 2
+    finally:  # the account is everybody's
+        save_token(studio_of(desk), credentials(desk.cells).token)
+    assert credentials(desk.cells).token != token
+
+
+def studio_of(desk):
+    """The workspace that started Label Studio."""
+    return type(desk.cells)(desk.cells.images.resolve().parents[2])
+
+
+def test_a_key_that_expired_early_is_replaced(desk) -> None:
+    client = connect(desk.cells)
+    client.get("/api/users/")
+    client._access = "expired"
+    assert client.get("/api/users/")
+
+
+def test_hostile_file_names_are_shown_and_lead_nowhere_else(desk) -> None:
+    frame = samples_of(desk)
+    rows = frame.head(len(HOSTILE)).copy()
+    pictures = [(desk.cells.images / name).read_bytes() for name in rows["file_name"]]
+    for name, picture in zip(HOSTILE, pictures, strict=True):
+        (desk.cells.images / name).write_bytes(picture)
+    rows["file_name"] = HOSTILE
+    write_samples(desk.cells, rows)
+    desk.select(desk.cells, rows["sample_id"].tolist())
+    try:
+        assert push(workspace=desk.cells).pushed == len(HOSTILE)
+        client = connect(desk.cells)
+        headers = {"Authorization": f"Bearer {client._fresh_access()}"}
+        for task in client.tasks(project=number(desk.cells), include="id,data"):
+            place = rows["sample_id"].tolist().index(task["data"]["sample_id"])
+            shown = httpx.get(client.url + task["data"]["image"], headers=headers)
+            assert shown.content == pictures[place], HOSTILE[place]
+    finally:
+        for name in HOSTILE:
+            (desk.cells.images / name).unlink()
+
+
+@pytest.mark.parametrize("name", ["../../params.yaml", "a/b.png", "..", ""])
+def test_a_file_name_that_leaves_the_folder_is_refused(desk, name) -> None:
+    row = {**samples_of(desk).iloc[0].to_dict(), "file_name": name}
+    with pytest.raises(DataError, match="does not name a file"):
+        build_task(row, look="first", reason="r", rank=1, draft=None)
+
+
+def test_a_sample_whose_image_is_gone_is_left_out_and_named(desk) -> None:
+    frame = samples_of(desk)
+    gone = frame["sample_id"].iloc[0]
+    frame.loc[0, "file_name"] = "gone.png"
+    write_samples(desk.cells, frame)
+    desk.select(desk.cells, frame["sample_id"].tolist()[:5])
+    report = push(workspace=desk.cells)
+    assert (report.pushed, report.gone) == (4, [gone])
+
+
+def test_an_open_task_whose_image_is_gone_does_not_stop_new_drafts(desk, new_package) -> None:
+    desk.select(desk.cells, desk.ids[:5])
+    push(workspace=desk.cells)
+    frame = samples_of(desk)
+    frame.loc[frame["sample_id"] == desk.ids[0], "file_name"] = "gone.png"
+    write_samples(desk.cells, frame)
+    new_package(desk.cells.package, 2.0)
+    assert push(workspace=desk.cells).redrafted == 4
+    assert push(workspace=desk.cells).redrafted == 0
+
+
+def test_the_control_share_is_shown_without_drafts_and_stays_so(desk, new_package) -> None:
+    set_param(desk.cells, "control_share: 0", "control_share: 0.4")
+    by_hand = {one for one in desk.ids if is_control(one, 0.4)}
+    assert 10 < len(by_hand) < 40
+    desk.select(desk.cells, desk.ids)
+    push(workspace=desk.cells)
+    new_package(desk.cells.package, 1.5)
+    assert push(workspace=desk.cells).redrafted == len(desk.ids) - len(by_hand)
+    client = connect(desk.cells)
+    tasks = list(client.tasks(project=number(desk.cells), fields="all"))
+    without = {task["data"]["sample_id"] for task in tasks if not task["predictions"]}
+    assert without == by_hand
+    task = next(task for task in tasks if task["data"]["sample_id"] in by_hand)
+    choice = {"id": "x", "from_name": "class", "to_name": "image", "type": "choices"}
+    content = {"result": [{**choice, "value": {"choices": ["functional"]}}], "lead_time": 2}
+    client.post(f"/api/tasks/{task['id']}/annotations/", content)
+    pull(workspace=desk.cells)
+    from visionloop.labeling.decisions import load_decisions
+
+    assert [(row.is_control, row.draft) for row in load_decisions(desk.cells)] == [(True, None)]
+
+
+def test_a_server_killed_in_the_middle_of_a_push_loses_and_doubles_nothing(desk) -> None:
+    """The second import is carried out, and the server dies before it answers."""
+    home = studio_of(desk)
+    running = server.status(home).address
+    desk.select(desk.cells, desk.ids[:40])
+    with faulty(desk.cells) as faults:
+        faults.after = ["", "drop"]
+        faults.then = lambda: os.kill(running.pid, 9)
+        with pytest.raises(UnreachableError):
+            push(workspace=desk.cells)
+    assert faults.imports == [10, 10]
+    server.start(home)
+    save_address(desk.cells, server.wait_ready(home))
+    report = push(workspace=desk.cells)
+    assert (report.already, report.pushed) == (20, 20)
+    assert counted(desk.cells) == Counter(desk.ids[:40])

@@ -122,7 +122,7 @@ def test_typical_goes_first_where_nothing_is_annotated() -> None:
 
 
 def test_a_large_pool_is_clustered_on_a_part_of_it_and_still_covered(monkeypatch) -> None:
-    from visionloop.labeling.strategies.table import diversity
+    from visionloop.labeling.strategies import diversity
 
     monkeypatch.setattr(diversity, "LARGE", 300)
     rows, which = clusters((400, 300, 200, 100))
@@ -155,7 +155,7 @@ def test_each_step_lowers_the_variance_as_much_as_any_sample_could() -> None:
 def test_informative_beats_chance_at_its_own_aim_also_where_candidates_are_drawn(
     monkeypatch,
 ) -> None:
-    from visionloop.labeling.strategies.table import design
+    from visionloop.labeling.strategies import design
 
     rows, known = vectors(300), np.zeros((0, 12), np.float32)
     pool = Pool(vectors=rows, budget=20)

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -101,6 +102,17 @@ def test_two_at_once_are_refused(project) -> None:
         only_one(project.cells, "push"),
     ):
         pass
+
+
+def test_the_second_may_wait_for_the_first(project) -> None:
+    first = only_one(project.cells, "pull")
+    first.__enter__()
+    timer = threading.Timer(0.5, lambda: first.__exit__(None, None, None))
+    timer.start()
+    begun = time.monotonic()
+    with only_one(project.cells, "pull", wait=30):
+        assert 0.4 < time.monotonic() - begun < 20
+    timer.join()
 
 
 def test_label_studio_and_uv_are_found_where_they_may_be(project, monkeypatch, tmp_path) -> None:

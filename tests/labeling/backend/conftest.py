@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 import yaml
 
+from visionloop.core.files import write_text
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.backend.app import Backend, make_app
 from visionloop.labeling.backend.keys import backend_keys
@@ -69,16 +70,22 @@ def until(is_so: Callable[[], Any], *, seconds: float = 60) -> Any:
         time.sleep(0.02)
 
 
-def set_commands(workspace: Workspace, *commands: str) -> None:
-    """Make these the training commands."""
+def change(workspace: Workspace, **labeling: Any) -> None:
+    """Change keys of the labeling block."""
     content = yaml.safe_load(workspace.params.read_text())
-    content["labeling"]["training_commands"] = list(commands)
-    workspace.params.write_text(yaml.safe_dump(content, sort_keys=False))
+    content["labeling"] |= labeling
+    write_text(workspace.params, yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.fixture(scope="session")
+def set_param():
+    return change
 
 
 @pytest.fixture(scope="session")
 def train_by():
-    return set_commands
+    """Make these the training commands."""
+    return lambda workspace, *commands: change(workspace, training_commands=list(commands))
 
 
 @pytest.fixture

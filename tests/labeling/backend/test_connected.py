@@ -14,17 +14,19 @@ import pytest
 from visionloop.core.config import load_project
 from visionloop.data.formats import coco
 from visionloop.labeling import server
+from visionloop.labeling.backend.automatic import NOTE, train_if_wanted
 from visionloop.labeling.backend.connect import ACTIONS, connect_backend
 from visionloop.labeling.backend.jobs import JobQueue
 from visionloop.labeling.backend.keys import SECRET_HEADER, backend_keys, running_backend
 from visionloop.labeling.backend.serve import connect_running, start_backend, stop_backend
 from visionloop.labeling.client import connect
+from visionloop.labeling.decisions import open_decisions
 from visionloop.labeling.project import find_project, setup
 from visionloop.labeling.pull import pull
 from visionloop.labeling.push import push
 from visionloop.labeling.tasks import OPEN
 
-TASKS = 14
+TASKS = 18
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,24 @@ def test_a_failed_training_says_why_in_the_project(
     client.post(f"/api/ml/{ours(client, number)['id']}/train", {})
     text = wait_until(lambda: (told := description(client, number)) and "failed" in told and told)
     assert "there is no such file" in text
+
+
+def test_enough_answers_start_a_training(connected, client, number, set_param, wait_until) -> None:
+    queue = JobQueue(connected.cells)
+    with open_decisions(connected.cells) as store:
+        store.set_note(NOTE, str(len(store)))
+    before = len(queue.list())
+    set_param(connected.cells, train_after=2)
+    first, second = open_tasks(client, number)[:2]
+    submit(client, first)
+    wait_until(lambda: sample_of(first) in pulled(connected.cells))
+    assert len(queue.list()) == before
+    submit(client, second)
+    job = wait_until(lambda: len(queue.list()) > before and queue.list(1)[0])
+    assert (job.kind, job.asked_by) == ("training", "2 new answers")
+    assert not train_if_wanted(connected.cells, queue)  # counted anew
+    set_param(connected.cells, train_after=0)
+    wait_until(lambda: queue.get(job.id).is_over)
 
 
 def test_a_new_model_renews_the_drafts_and_the_order_by_itself(

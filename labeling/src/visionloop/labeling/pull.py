@@ -20,11 +20,12 @@ from visionloop.labeling.client import connect
 from visionloop.labeling.decisions import DecisionStore, open_decisions
 from visionloop.labeling.feed import Feed
 from visionloop.labeling.finder_precision import update_finder
+from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
 from visionloop.labeling.reading import Reader
 from visionloop.labeling.regions import Region
-from visionloop.labeling.state import only_one
+from visionloop.labeling.state import PATIENCE_SECONDS, only_one
 from visionloop.labeling.verdicts import Verdict, settle
 
 if TYPE_CHECKING:
@@ -81,13 +82,13 @@ def pull(*, workspace: Workspace) -> PullReport:
     from visionloop.data.formats import coco
 
     project, params = load_params(workspace)
-    with only_one(workspace, "pull"), open_decisions(workspace) as store:
+    with only_one(workspace, "pull", wait=PATIENCE_SECONDS), open_decisions(workspace) as store:
         client = connect(workspace)
         found = find_project(client, project)
         people = {row["id"]: row["email"] for row in client.get("/api/users/")}
         images = _images(workspace)
         sizes = {one: (image.width, image.height) for one, image in images.items()}
-        feed = Feed(client, found["id"], store)
+        feed = Feed(client, found["id"], store, partial(_pushed, workspace, found["id"]))
         read = _bring(feed, Reader(project, people, sizes), store)
         verdicts = partial(_verdicts, store, params)
         totals = _Totals(read=read, skipped=store.skipped())
@@ -99,6 +100,12 @@ def pull(*, workspace: Workspace) -> PullReport:
         )
     update_finder(workspace, params.second_look_precision)
     return totals.report()
+
+
+def _pushed(workspace: Workspace, project_id: int) -> set[int]:
+    """Ids of the tasks that the last push knew of."""
+    with open_ledger(workspace) as ledger:
+        return ledger.tasks() if ledger.note("project") == str(project_id) else set()
 
 
 def _bring(feed: Feed, reader: Reader, store: DecisionStore) -> int:

@@ -18,7 +18,7 @@ from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
 from visionloop.labeling.redraft import Redrafting, show_drafts_of
 from visionloop.labeling.selection import SELECTION
-from visionloop.labeling.state import only_one
+from visionloop.labeling.state import PATIENCE_SECONDS, only_one
 from visionloop.labeling.tasks import build_task, is_control, sync
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def push(*, workspace: Workspace) -> PushReport:
     """
     project, params = load_params(workspace)
     selected = _read_selection(workspace)
-    with only_one(workspace, "push"), open_ledger(workspace) as ledger:
+    with only_one(workspace, "push", wait=PATIENCE_SECONDS), open_ledger(workspace) as ledger:
         client = connect(workspace)
         found = find_project(client, project)
         sync(ledger, client, found["id"])

@@ -24,7 +24,7 @@ from visionloop.labeling.finder_precision import KindPrecision, choose, update_f
 from visionloop.labeling.params import load_params
 from visionloop.labeling.project import find_project
 from visionloop.labeling.push import show_drafts_of
-from visionloop.labeling.state import only_one
+from visionloop.labeling.state import PATIENCE_SECONDS, only_one
 from visionloop.labeling.tasks import build_task, list_looks, reconcile
 
 __all__ = ["ANNOTATION_KINDS", "IssuesReport", "issues"]
@@ -79,7 +79,7 @@ def issues(*, workspace: Workspace, limit: int | None = None) -> IssuesReport:
     project, params = load_params(workspace)
     doubts = _doubts_by_sample(workspace)
     fingerprint = _fingerprint(doubts)
-    with only_one(workspace, "push"):
+    with only_one(workspace, "push", wait=PATIENCE_SECONDS):
         client = connect(workspace)
         found = find_project(client, project)
         reconcile(workspace, client, found["id"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from visionloop.core.files import read_json, write_json
 from visionloop.core.workspace import Workspace
 
 __all__ = [
+    "PATIENCE_SECONDS",
     "Credentials",
     "PushRecord",
     "ServerAddress",
@@ -29,6 +31,9 @@ __all__ = [
 ]
 
 EMAIL = "annotator@visionloop.local"
+
+PATIENCE_SECONDS = 300.0
+"""So long a pull or push waits for another one."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +151,16 @@ def save_push_record(workspace: Workspace, record: PushRecord) -> None:
 
 
 @contextmanager
-def only_one(workspace: Workspace, what: str) -> Iterator[None]:
+def only_one(workspace: Workspace, what: str, *, wait: float = 0.0) -> Iterator[None]:
     """Refuse to run twice at once in one workspace.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    what : str
+    wait : float
+        Seconds to wait for another process to end before refusing: the ML backend pulls and
+        pushes when it likes.
 
     Raises
     ------
@@ -155,13 +168,20 @@ def only_one(workspace: Workspace, what: str) -> Iterator[None]:
         If another process is inside the same block.
     """
     path = state_folder(workspace) / f"{what}.lock"
+    until = time.monotonic() + wait
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise VisionloopError(
-                str(workspace.studio_state), f"another '{what}' is running here", "wait for its end"
-            ) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() >= until:
+                    raise VisionloopError(
+                        str(workspace.studio_state),
+                        f"another '{what}' is running here",
+                        "wait for its end",
+                    ) from None
+                time.sleep(0.2)
         yield
 
 

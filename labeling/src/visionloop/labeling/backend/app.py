@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from visionloop.core.config import load_project
 from visionloop.core.workspace import Workspace
+from visionloop.labeling.backend.automatic import train_if_wanted
 from visionloop.labeling.backend.current import CurrentDrafter
 from visionloop.labeling.backend.guard import Guard
 from visionloop.labeling.backend.hints import Puller
@@ -65,7 +66,11 @@ class Backend:
             queue=queue,
             current=CurrentDrafter(workspace, lambda: _renew_drafts(queue)),
             supervisor=Supervisor(workspace, queue, notice.show),
-            puller=Puller(workspace, minutes=load_params(workspace)[1].pull_minutes),
+            puller=Puller(
+                workspace,
+                minutes=load_params(workspace)[1].pull_minutes,
+                on_pulled=lambda: train_if_wanted(workspace, queue),
+            ),
             notice=notice,
         )
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from visionloop.core.privacy import mask_secrets
 from visionloop.core.workspace import Workspace
@@ -32,11 +33,16 @@ class Puller:
     workspace : Workspace
     minutes : float
         Longest time between two pulls.
+    on_pulled : function
+        Called after each pull that succeeded.
     """
 
-    def __init__(self, workspace: Workspace, *, minutes: float) -> None:
+    def __init__(
+        self, workspace: Workspace, *, minutes: float, on_pulled: Callable[[], object]
+    ) -> None:
         self._workspace = workspace
         self._seconds = minutes * 60
+        self._on_pulled = on_pulled
         self._hinted = threading.Event()
         self._is_over = threading.Event()
         self._process: subprocess.Popen[str] | None = None
@@ -66,8 +72,12 @@ class Puller:
             self._hinted.wait(self._seconds)
             self._is_over.wait(GATHER_SECONDS)
             self._hinted.clear()
-            if not self._is_over.is_set():
+            if self._is_over.is_set():
+                return
+            try:
                 self._pull()
+            except Exception:  # a thread that died would never pull again
+                log.exception("a pull failed")
 
     def _pull(self) -> None:
         command = [sys.executable, "-m", "visionloop.labeling", "pull"]
@@ -93,3 +103,5 @@ class Puller:
             log.warning("the pull ended with %s: %s", code, self.problem)
         else:
             log.info("pulled in %.1f s", time.monotonic() - begun)
+        if code == 0:
+            self._on_pulled()

@@ -26,7 +26,7 @@ from visionloop.labeling.review.pairs import find_pair
 from visionloop.labeling.review.params import ReviewParams
 from visionloop.labeling.review.plan import Planned, draw, plan_review
 from visionloop.labeling.review.tabs import ensure_tabs
-from visionloop.labeling.state import only_one
+from visionloop.labeling.state import PATIENCE_SECONDS, only_one
 from visionloop.labeling.tasks import Draft, Look, build_task, list_looks
 
 __all__ = ["REASON", "ReviewReport", "review"]
@@ -88,7 +88,7 @@ def review(*, workspace: Workspace) -> ReviewReport:
     by_sample = _by_sample(load_decisions(workspace))
     if not by_sample:
         raise DataError("review", "nobody has answered a task yet", "run: visionloop label pull")
-    with only_one(workspace, "push"):
+    with only_one(workspace, "push", wait=PATIENCE_SECONDS):
         client = connect(workspace)
         found = find_project(client, project)
         round_ = _Round.begin(workspace, client, found, project, params.review, by_sample)
@@ -96,7 +96,9 @@ def review(*, workspace: Workspace) -> ReviewReport:
         opinions, again, waiting = round_.opinions()
         disputes = round_.disputes()
         named.update(task["data"]["reviewer"] for task in opinions)
-        ensure_tabs(client, found["id"], named | set(round_.assigner.reviewers))
+        if len(round_.assigner.reviewers) > 1:  # else nobody has another's answers to look at
+            named.update(round_.assigner.reviewers)
+        ensure_tabs(client, found["id"], named)
         for batch in _batches([*opinions, *disputes], params.batch):
             client.post(f"/api/projects/{found['id']}/import", batch)
             failpoint("labeling.review")

@@ -244,3 +244,52 @@ def test_predictions_can_be_given_as_a_file(boards, workspace):
 def test_without_a_package_the_next_step_is_said(boards, workspace):
     with pytest.raises(DataError, match="there is no package yet"):
         find(workspace=workspace)
+
+
+def test_a_shifted_box_is_found_and_its_better_place_told(fill, make, workspace):
+    """Enough boxes to learn from: the scorer reads the pictures and the model's answers."""
+    make.set_params(workspace, vision_task="detection", classes=BOXES, split={"val_fraction": 0.01})
+    generator = np.random.default_rng(0)
+    samples, answers = [], {}
+    for number in range(50):
+        content = make.png(make.picture(number))
+        one = make.raw_sample(content).sample_id
+        corner = generator.uniform([2, 2, 2, 34], [40, 14, 40, 46]).reshape(2, 2)
+        xyxy = np.concatenate([corner, corner + 14], axis=1)
+        answers[one] = xyxy + generator.normal(0, 0.3, (2, 4))
+        if number == 7:
+            wrong = one
+            xyxy[0] += np.array([8, 5, 8, 5])
+        boxes = [
+            Annotation(one, name, tuple(box.tolist()))
+            for name, box in zip(BOXES, xyxy, strict=True)
+        ]
+        samples.append(make.raw_sample(content, annotations=tuple(boxes)))
+    fill(samples, classes=BOXES)
+    split(workspace=workspace)
+    rows = [
+        {
+            "sample_id": one,
+            "package": "p" * 64,
+            "fold": 0,
+            "probabilities": None,
+            "xyxy": xyxy.tolist(),
+            "class_id": [0, 1],
+            "confidence": [0.9, 0.8],
+            "embedding": None,
+        }
+        for one, xyxy in answers.items()
+    ]
+    frame = pandas.DataFrame(rows)
+    write_table(workspace.root / "data" / "predictions.parquet", PREDICTIONS, frame)
+    make.set_params(
+        workspace,
+        vision_task="detection",
+        classes=BOXES,
+        split={"val_fraction": 0.01},
+        label_issues={"suspects": "all"},
+    )
+    find(workspace=workspace)
+    worst = read_table(workspace.root / "data" / "findings.parquet", FINDINGS).iloc[0]
+    assert (worst["sample_id"], worst["kind"]) == (wrong, "shifted")
+    assert list(worst["suggested_xyxy"]) == pytest.approx(answers[wrong][0], abs=0.01)

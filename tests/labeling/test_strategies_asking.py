@@ -133,14 +133,25 @@ def test_recommended_asks_near_the_boundary_but_not_the_same_question_twice() ->
 
 
 def test_far_from_everything_annotated_the_model_is_not_asked() -> None:
-    known = vectors(60)
-    near, far = vectors(40, 1), vectors(40, 2) * 0.1 + 8
-    rows = np.concatenate([near, far]).astype(np.float32)
-    pool = Pool(vectors=rows, budget=10, known_vectors=known)
-    # A new product, of which the model is sure without a reason.
-    answers = np.where(np.arange(80)[:, None] < 40, [[0.55, 0.45]], [[0.999, 0.001]])
-    asked = replace(pool, probabilities=answers.astype(np.float32))
-    tight = replace(pool, vectors=known * 0.05 + 8, known_vectors=known * 0.05)
-    assert not is_far(replace(pool, vectors=near)).any()
-    assert is_far(tight).all()
-    assert select_recommended(replace(asked, known_vectors=known[:3])).shape == (10,)
+    rng = np.random.default_rng(0)
+    old, new = rng.normal(size=(2, 24)) * 3
+    rows = np.concatenate([old + rng.normal(size=(60, 24)), new + rng.normal(size=(40, 24))])
+    known = (old + rng.normal(size=(50, 24))).astype(np.float32)
+    # Of the old product the model doubts ten samples; of the new one it is sure, without reason.
+    answers = np.tile(np.array([[0.999, 0.001]], np.float32), (100, 1))
+    answers[:10] = 0.5
+    pool = Pool(
+        vectors=rows.astype(np.float32), budget=10, probabilities=answers, known_vectors=known
+    )
+    far = is_far(pool)
+    assert far[60:].all() and far[:60].mean() < 0.1
+    chosen = select_recommended(pool)
+    assert (chosen >= 60).sum() == round(10 * far.mean())
+    assert set(chosen[chosen < 60].tolist()) <= set(range(18))  # the doubted ones and few more
+    only_old = replace(pool.part(np.arange(60), 5), known_vectors=known)
+    assert set(select_recommended(only_old).tolist()) <= set(range(10))
+
+
+def test_with_few_annotations_nothing_is_called_far() -> None:
+    rows, known = vectors(40) + 50, vectors(5, 1)
+    assert not is_far(Pool(vectors=rows, budget=5, known_vectors=known)).any()

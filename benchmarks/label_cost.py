@@ -23,7 +23,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-from label_cost_models import SEEDS, TRAININGS, load_answers, load_boards
+from label_cost_models import IMAGES, SEEDS, TRAININGS, load_answers, load_boards
 from label_cost_policies import (
     Answers,
     Course,
@@ -74,7 +74,8 @@ def main() -> None:
     ours = run(sets, people, our_way_of())
     peer = run(sets, people, peers)
     rows = cost_rows(hand, ours, peer) + quality_rows(sets, people, hand, ours, peer)
-    rows += sensitivity_rows(sets, people[: options.sensitive])
+    if options.sensitive:
+        rows += sensitivity_rows(sets, people[: options.sensitive])
     rows += template_rows(options.model_seeds[0], people[:1])
     save_results(
         "label_cost",
@@ -96,7 +97,7 @@ def peers(truth: list[list[Region]], answers: Answers, prices: Prices, seed: int
     return peer_way(truth, answers, prices, HUMAN, seed)
 
 
-def our_way_of(habits: dict[str, float] | None = None, **settings: float) -> Policy:
+def our_way_of(habits: dict[str, float] | None = None, **settings: Any) -> Policy:
     """Our way, with other habits or settings."""
 
     def policy(truth: list[list[Region]], answers: Answers, prices: Prices, seed: int) -> Course:
@@ -116,18 +117,18 @@ def run(
 def cost_rows(hand: list[Course], ours: list[Course], peer: list[Course]) -> list[dict[str, Any]]:
     """The targets."""
     rows = []
-    for name, since, target in (("all 1,000", 0, 0.45), (f"the last {LAST}", -LAST, 0.30)):
-        shares = share(ours, hand, since)
-        claim = f"cost of {name} boards as a share of drawing by hand"
-        rows.append(_row(claim, shares, target, peer=float(np.mean(share(peer, hand, since)))))
-    versus = share(ours, peer, 0)
-    rows.append(_row("cost of all 1,000 boards as a share of the peer's", versus, 0.60))
-    rows.append(_row("the same, the last 500", share(ours, peer, -LAST), None))
+    for name, last, target in ((f"all {IMAGES:,}", None, 0.45), (f"the last {LAST}", LAST, 0.30)):
+        beside = float(np.mean(share(peer, hand, last)))
+        claim = f"cost of {name} boards as a share of drawing them by hand"
+        rows.append(_row(claim, share(ours, hand, last), target, peer=beside))
+    rows.append(_row("cost of all boards as a share of the peer's", share(ours, peer), 0.60))
+    rows.append(_row(f"the same of the last {LAST}", share(ours, peer, LAST), None))
     return rows
 
 
-def share(ours: list[Course], other: list[Course], since: int) -> list[float]:
-    """Seconds of each course as a share of the other's."""
+def share(ours: list[Course], other: list[Course], last: int | None = None) -> list[float]:
+    """Seconds of each course, or of its last boards, as a share of the other's."""
+    since = -last if last else 0
     return [
         float(one.seconds[since:].sum() / two.seconds[since:].sum())
         for one, two in zip(ours, other, strict=True)
@@ -207,14 +208,14 @@ def sensitivity_rows(sets: Truths, people: range) -> list[dict[str, Any]]:
         hand = [hands(truth, prices, person) for truth, _ in sets for person in people]
         ours, peer = (run(sets, people, one, prices) for one in (our_way_of(), peers))
         claim = f"{name} {factor} times as dear: cost as a share of drawing by hand"
-        beside = float(np.mean(share(peer, hand, 0)))
-        rows.append(_row(f"{claim}, all", share(ours, hand, 0), None, peer=beside))
-        rows.append(_row(f"{claim}, last {LAST}", share(ours, hand, -LAST), None))
+        beside = float(np.mean(share(peer, hand)))
+        rows.append(_row(f"{claim}, all", share(ours, hand), None, peer=beside))
+        rows.append(_row(f"{claim}, last {LAST}", share(ours, hand, LAST), None))
     hand = [hands(truth, PRICES, person) for truth, _ in sets for person in people]
     truths = [truth for truth, _ in sets for _ in people]
     for claim, habits in OTHERS.items():
         ours = run(sets, people, our_way_of(habits))
-        rows.append(_row(f"{claim}: cost, all", share(ours, hand, 0), None))
+        rows.append(_row(f"{claim}: cost, all", share(ours, hand), None))
         f1 = [
             agreement(one.regions, truth, 0.5)["f1"]
             for one, truth in zip(ours, truths, strict=True)
@@ -232,7 +233,7 @@ def template_rows(model_seed: int, people: range) -> list[dict[str, Any]]:
     hand = [hands(truth, PRICES, person) for person in people]
     ours = [peers(truth, drafts, PRICES, person) for person in people]
     claim = "apart: templates at hand, drafts by difference, cost of all as a share of by hand"
-    return [_row(claim, share(ours, hand, 0), None)]
+    return [_row(claim, share(ours, hand), None)]
 
 
 def quality_of_detectors(truth: list[list[Region]], answers: Answers) -> dict[str, float]:

@@ -49,12 +49,17 @@ class Course:
     regions : list of list of Region
         What was said last.
     ways : Counter
-        Boards by way of working, and "second person".
+        Boards by way of working.
     """
 
     seconds: NDArray[np.float64]
-    regions: list[list[Region]] = field(default_factory=list)
+    regions: list[list[Region]]
     ways: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def begin(cls, count: int) -> Course:
+        """Nothing done yet."""
+        return cls(np.zeros(count), [[] for _ in range(count)])
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Settings:
         Boards between two choices of thresholds.
     """
 
-    safe: float = 0.9
+    safe: float = 0.95
     risk: float = 3.4
     checked: float = 0.03
     control: float = 0.02
@@ -109,7 +114,7 @@ def truth_of(boards: Boards) -> list[list[Region]]:
 def by_hand(truth: Sequence[list[Region]], prices: Prices, habits: Habits, seed: int) -> Course:
     """Every box drawn."""
     random = np.random.default_rng(seed)
-    course = Course(np.zeros(len(truth)))
+    course = Course.begin(len(truth))
     for image, wanted in enumerate(truth):
         _work(course, image, [], wanted, ("draw",), prices, habits, random)
     return course
@@ -120,7 +125,7 @@ def peer_way(
 ) -> Course:
     """Boxes above 0.5 are shown, every board and box is checked; nothing else is charged."""
     random = np.random.default_rng(seed)
-    course = Course(np.zeros(len(truth)))
+    course = Course.begin(len(truth))
     for image, wanted in enumerate(truth):
         found = _answer_of(answers, image)
         drafts = [] if found is None else regions_above(found, np.full(len(CLASSES), 0.5))
@@ -138,7 +143,7 @@ def our_way(
 ) -> Course:
     """Thresholds by expected seconds; as many looks as keep mistakes below those by hand."""
     random = np.random.default_rng(seed)
-    course = Course(np.zeros(len(truth)))
+    course = Course.begin(len(truth))
     judge = _Judge(prices, settings)
     for image, wanted in enumerate(truth):
         found = _answer_of(answers, image)
@@ -200,7 +205,7 @@ class _Judge:
         cost["verify"] = prices.glance + shown * prices.verify
         plans = sorted(PLANS, key=lambda plan: sum(cost[way] for way in plan))
         stays = {plan: mistakes * _staying(plan) for plan in plans}
-        chosen = next((plan for plan in plans if stays[plan] <= self._account), PLANS[-1])
+        chosen = next((plan for plan in plans if stays[plan] <= self._account), plans[-1])
         self._account -= stays[chosen]
         return chosen
 
@@ -257,7 +262,7 @@ def _work(
         )
         course.seconds[image] += answer.seconds
         shown = answer.regions
-    course.regions.append(shown)
+    course.regions[image] = shown
     course.ways[" + ".join(plan) if drafts else "draw"] += 1
 
 

@@ -119,9 +119,11 @@ def test_a_training_runs_its_commands_and_keeps_their_output(
     train_by(space, QUICK, QUICK)
     queue = JobQueue(space)
     number = queue.add("training", asked_by="me").id
+    queue.add("drafts", asked_by="the release that it made")
     supervise().wake()
     job = wait_until(lambda: queue.get(number) if queue.get(number).is_over else None)
     assert (job.state, job.reason, job.step, job.steps) == ("done", "", 3, 3)
+    assert [one.id for one in queue.list()] == [number]  # it renewed the drafts itself
     assert job.progress == 1
     output = log_of(space, number).read_text()
     assert output.count(f"$ {QUICK}\n") == 2
@@ -133,12 +135,12 @@ def test_a_failure_says_why_and_the_next_job_runs(space, supervise, wait_until, 
     train_by(space, WRONG, QUICK)
     queue = JobQueue(space)
     number = queue.add("training", asked_by="me").id
+    again = queue.add("drafts", asked_by="the package that it made").id
     supervise().wake()
     job = wait_until(lambda: queue.get(number) if queue.get(number).is_over else None)
     assert (job.state, job.step) == ("failed", 1)
     assert "ended with 2" in job.reason and "there is no such file" in job.reason
     assert log_of(space, number).read_text().count("$ ") == 1
-    again = queue.add("drafts", asked_by="me").id
     wait_until(lambda: queue.get(again).state == "done")
 
 

@@ -64,7 +64,9 @@ class Backend:
         return cls(
             workspace=workspace,
             queue=queue,
-            current=CurrentDrafter(workspace, lambda: _renew_drafts(queue)),
+            current=CurrentDrafter(
+                workspace, lambda: queue.add("drafts", asked_by="a new release")
+            ),
             supervisor=Supervisor(workspace, queue, notice.show),
             puller=Puller(
                 workspace,
@@ -198,13 +200,6 @@ def _add_pages(app: FastAPI, backend: Backend) -> None:
         origin, host = request.headers.get("origin"), request.headers.get("host", "")
         if origin is not None and origin.partition("://")[2] != host:
             raise HTTPException(403, "asked by a page of another site")
-
-
-def _renew_drafts(queue: JobQueue) -> None:
-    """A new release renews the drafts that wait in Label Studio; a training does it itself."""
-    running = queue.running()
-    if running is None or running.kind != "training":
-        queue.add("drafts", asked_by="a new release")
 
 
 async def _json(request: Any) -> dict[str, Any]:

@@ -28,6 +28,6 @@ def train_if_wanted(workspace: Workspace, queue: JobQueue) -> bool:
         answers = len(store)
         if answers - int(store.note(NOTE) or 0) < wanted:
             return False
-        queue.add("training", asked_by=f"{wanted} new answers")
         store.set_note(NOTE, str(answers))
+    queue.add("training", asked_by=f"{wanted} new answers")
     return True

@@ -33,7 +33,7 @@ class CurrentDrafter:
         Called when another drafter took over, but not for the one found at the start.
     """
 
-    def __init__(self, workspace: Workspace, on_swap: Callable[[], None]) -> None:
+    def __init__(self, workspace: Workspace, on_swap: Callable[[], object]) -> None:
         self._workspace = workspace
         self._on_swap = on_swap
         self._drafter: Drafter | None = None

@@ -170,6 +170,11 @@ class JobQueue:
         """Note that the running job ended."""
         self.update(number, state=state, reason=reason, ended_at=_now())
 
+    def drop_waiting(self, kind: str) -> None:
+        """Forget the jobs of a kind that wait: their work was done."""
+        with self._open() as db:
+            db.execute("DELETE FROM jobs WHERE kind = ? AND state = 'queued'", (kind,))
+
     def requeue(self, number: int, reason: str, *, attempts: int) -> None:
         """Let the running job wait again, after so many attempts that count."""
         self.update(number, state="queued", reason=reason, attempts=attempts)

@@ -64,6 +64,8 @@ def run_job(workspace: Workspace, number: int) -> None:
         for step, command in enumerate(commands, start=1):
             if refusal and command not in CLOSING:
                 continue
+            if step == len(commands):
+                queue.drop_waiting("drafts")  # this command takes the newest model there is now
             queue.update(number, step=step, command=command, fraction=0.0)
             code, last = _run(workspace, queue, job, command, log)
             failpoint("labeling.job")

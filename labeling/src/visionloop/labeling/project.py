@@ -25,6 +25,7 @@ HIDDEN = (
     *("updated_by", "avg_lead_time", "draft_exists", "comment_count"),
     *("unresolved_comment_count", "last_comment_updated_at", "comment_authors"),
     *("data.sample_id", "data.look", "data.rank", "data.findings", "data.control"),
+    "data.reviewer",
 )
 """Columns that the tabs hide at first: one click shows them."""
 

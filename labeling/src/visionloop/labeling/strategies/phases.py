@@ -54,7 +54,7 @@ def select_phases(pool: Pool) -> Indices:
 
 
 def select_recommended(pool: Pool) -> Indices:
-    """What wins over all sets of ``benchmarks/active_learning.py``.
+    """What did best over the tuning draws of ``benchmarks/active_learning.py``.
 
     Typical samples until there are ``TYPICAL_EACH`` annotations a class, then doubtful ones, spread
     out (:func:`select_doubtful_spread`). Far from everything annotated, as after a change of

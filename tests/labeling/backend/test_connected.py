@@ -156,6 +156,7 @@ def test_start_training_is_answered_at_once_and_its_end_is_seen_in_the_project(
     assert running_backend(connected.cells).url in text
 
 
+@pytest.mark.slow
 def test_a_failed_training_says_why_in_the_project(
     connected, client, number, train_by, wait_until
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_failed_training_says_why_in_the_project(
     assert "there is no such file" in text
 
 
+@pytest.mark.slow
 def test_enough_answers_start_a_training(connected, client, number, set_param, wait_until) -> None:
     queue = JobQueue(connected.cells)
     with open_decisions(connected.cells) as store:

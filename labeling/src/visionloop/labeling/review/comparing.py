@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from visionloop.core.geometry import match_boxes
-from visionloop.labeling.regions import XYXY, Region
+from visionloop.labeling.regions import Region
+from visionloop.labeling.shapes import XYXY
 
 __all__ = ["MIN_IOU", "Comparison", "Difference", "average", "compare_answers"]
 

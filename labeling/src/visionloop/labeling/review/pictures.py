@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.errors import DataError
-from visionloop.labeling.regions import XYXY
 from visionloop.labeling.review.comparing import Comparison
+from visionloop.labeling.shapes import XYXY
 
 __all__ = ["picture_of_dispute"]
 

@@ -17,7 +17,7 @@ from visionloop.labeling.client import StudioClient, connect
 from visionloop.labeling.decisions import Decision, load_decisions
 from visionloop.labeling.params import load_params
 from visionloop.labeling.project import find_project
-from visionloop.labeling.push import show_drafts_of
+from visionloop.labeling.redraft import show_drafts_of
 from visionloop.labeling.review.agreement import compare_pairs, weak_classes
 from visionloop.labeling.review.assigning import Assigner, move_open
 from visionloop.labeling.review.comparing import compare_answers

@@ -45,6 +45,7 @@ from numpy.typing import NDArray
 from report import RESULTS, make_row, save_results
 
 from visionloop.core.entities import Detections
+from visionloop.core.files import read_json, write_json
 from visionloop.core.geometry import box_iou
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
@@ -98,7 +99,7 @@ def main() -> None:
 
 def suspect_rows(data: BoxData, strength: str) -> list[Row]:
     """What the lists hold with one box in ten wrong."""
-    scored = Scored.of(data, TRAINED_RATE, load_answers(data, strength))
+    scored = Scored.of(data, strength, TRAINED_RATE, load_answers(data, strength))
     what = f"10 % of the boxes wrong, {strength} detectors"
     # The scorer was chosen on the other half, with other errors.
     held = scored.on({image for image in range(len(data.contents)) if image // 2 % 2 == 1})
@@ -139,13 +140,10 @@ class Scored:
     errors_at: list[list[int]]
 
     @classmethod
-    def of(cls, data: BoxData, rate: float, answers: list[Detections]) -> Scored:
+    def of(cls, data: BoxData, name: str, rate: float, answers: list[Detections]) -> Scored:
         """Plant, score out of fold, and look which suspects are errors."""
         noisy, errors = planted(data, rate)
-        extent = [float(max(data.size))] * len(noisy)
-        pictures = grey_pictures(data, range(len(noisy)))
-        issues = score_boxes(noisy, answers, extent, len(data.classes), seed=0, pictures=pictures)
-        issues.sort(key=lambda issue: -issue.probability)
+        issues = suspects_of(data, noisy, answers, FOLDER / f"suspects_{name}.json")
         places = [places_of(error, data.truth[error.image], noisy[error.image]) for error in errors]
         by_image: dict[int, list[int]] = {}
         for number, error in enumerate(errors):
@@ -222,6 +220,22 @@ class Scored:
             mine = [self.errors[n] for n in sorted(found) if self.errors[n].image == image]
             boxes.append(put_right(given, self.data.truth[image], mine))
         return boxes
+
+
+def suspects_of(
+    data: BoxData, noisy: list[BoxSet], answers: list[Detections], path: Path
+) -> list[BoxIssue]:
+    """Every suspect, the most doubtful first; scored once and kept."""
+    if not path.is_file():
+        extent = [float(max(data.size))] * len(noisy)
+        pictures = grey_pictures(data, range(len(noisy)))
+        issues = score_boxes(noisy, answers, extent, len(data.classes), pictures=pictures)
+        issues.sort(key=lambda issue: -issue.probability)
+        rows = [{**vars(issue), "xyxy": issue.xyxy.tolist()} for issue in issues]
+        write_json(path, rows)
+    return [
+        BoxIssue(**{**row, "xyxy": np.array(row["xyxy"], np.float32)}) for row in read_json(path)
+    ]
 
 
 def planted(data: BoxData, rate: float) -> tuple[list[BoxSet], list[PlantedError]]:
@@ -318,7 +332,7 @@ def learned_boxes(data: BoxData, name: str) -> Sequence[BoxSet]:
         return data.truth
     if name == "noisy":
         return planted(data, HIGH_RATE)[0]
-    scored = Scored.of(data, HIGH_RATE, high_answers(data))
+    scored = Scored.of(data, "high", HIGH_RATE, high_answers(data))
     return scored.relabelled(int(name.removeprefix("relabelled_")) / 100)
 
 
@@ -360,7 +374,7 @@ def worth_rows(data: BoxData) -> list[Row]:
     from visionloop.evaluation.detection import DetectionMetrics
     from visionloop.evaluation.intervals import draw_weights, interval
 
-    scored = Scored.of(data, HIGH_RATE, high_answers(data))
+    scored = Scored.of(data, "high", HIGH_RATE, high_answers(data))
     truths = [Truth(class_id, xyxy) for _, (xyxy, class_id) in test_boards(data)]
     weights = draw_weights([str(n) for n in range(TEST_BOARDS)], draws=DRAWS, seed=0)
     rows = []

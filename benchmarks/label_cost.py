@@ -82,6 +82,7 @@ def main() -> None:
         rows,
         model_seeds=options.model_seeds,
         annotators=options.annotators,
+        seconds_an_image_by_hand=float(np.mean([course.seconds.mean() for course in hand])),
         ways=[dict(course.ways) for course in ours],
         detectors=[quality_of_detectors(*one) for one in sets],
     )

@@ -82,8 +82,8 @@ class Settings:
         Boards between two choices of thresholds.
     """
 
-    safe: float = 0.95
-    risk: float = 3.4
+    safe: float = 0.9
+    risk: float = 2.0
     checked: float = 0.03
     control: float = 0.02
     first_confidence: float = 0.3

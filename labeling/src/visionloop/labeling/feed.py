@@ -170,7 +170,8 @@ class Feed:
     def _all_tasks(self) -> list[int]:
         """Ids of all tasks of the project; empty where some are not known here."""
         known = self._pushed()
-        found = self._client.get(f"/api/projects/{self._project}/")
+        path = f"/api/projects/{self._project}/"
+        found = self._client.get(path, include="task_number")
         return sorted(known) if len(known) == found["task_number"] else []
 
     def _exports(self, known: list[int]) -> Iterator[Tasks]:
@@ -222,8 +223,10 @@ class Feed:
         return str(tasks[0]["updated_at"]) if tasks else self.position.since
 
     def _annotations(self) -> int:
-        found = self._client.get(f"/api/projects/{self._project}/")
-        return int(found["total_annotations_number"]) + int(found["skipped_annotations_number"])
+        names = ("total_annotations_number", "skipped_annotations_number")
+        path = f"/api/projects/{self._project}/"
+        found = self._client.get(path, include=",".join(names))
+        return sum(int(found[name]) for name in names)
 
     def _move(self, position: Position) -> None:
         self.position = position

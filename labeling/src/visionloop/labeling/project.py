@@ -140,10 +140,11 @@ def find_tab(client: StudioClient, project_id: int, title: str) -> dict[str, Any
 def _project_by_title(client: StudioClient, title: str) -> dict[str, Any] | None:
     page = 1
     while True:
-        answer = client.get("/api/projects/", page=page, page_size=100)
+        # Without the fields named, each project of the list is counted through.
+        answer = client.get("/api/projects/", page=page, page_size=100, include="id,title")
         for row in answer["results"]:
             if row["title"] == title:
-                return dict(row)
+                return dict(client.get(f"/api/projects/{row['id']}/"))
         if not answer.get("next"):
             return None
         page += 1

@@ -163,7 +163,8 @@ def sync(ledger: Ledger, client: StudioClient, project_id: int) -> None:
     if ledger.note("project") != str(project_id):
         ledger.clear(project_id)
     _learn(ledger, client, project_id, after=ledger.newest())
-    if client.get(f"/api/projects/{project_id}/")["task_number"] != len(ledger):
+    found = client.get(f"/api/projects/{project_id}/", include="task_number")
+    if found["task_number"] != len(ledger):
         seen: set[int] = set()
         for tasks in client.sweep(project_id, size=PAGE, include="id"):
             seen.update(task["id"] for task in tasks)

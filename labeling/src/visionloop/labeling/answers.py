@@ -15,7 +15,8 @@ from visionloop.core.entities import Annotation
 from visionloop.core.geometry import match_boxes
 from visionloop.labeling.habits import FAULTLESS, Habits, Way
 from visionloop.labeling.prices import Prices
-from visionloop.labeling.regions import XYXY, Region
+from visionloop.labeling.regions import Region
+from visionloop.labeling.shapes import XYXY
 
 __all__ = ["GOOD_IOU", "PRICES", "Answer", "answer_boxes", "answer_class", "regions_of"]
 

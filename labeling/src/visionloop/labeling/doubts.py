@@ -13,7 +13,8 @@ from typing import Any
 from visionloop.core.entities import Annotation
 from visionloop.core.files import read_json, write_json
 from visionloop.core.workspace import Workspace
-from visionloop.labeling.regions import XYXY, Region
+from visionloop.labeling.regions import Region
+from visionloop.labeling.shapes import XYXY
 from visionloop.labeling.state import state_folder
 from visionloop.labeling.tasks import Draft
 

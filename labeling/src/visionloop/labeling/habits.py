@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from visionloop.labeling.regions import XYXY
+from visionloop.labeling.shapes import XYXY
 
 __all__ = ["FAULTLESS", "HUMAN", "Habits", "Way"]
 

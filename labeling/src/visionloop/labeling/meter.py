@@ -21,7 +21,7 @@ from visionloop.labeling.metering.page import curves_of, write_meter_page
 from visionloop.labeling.metering.times import Timed, measure_times
 from visionloop.labeling.params import load_params
 
-__all__ = ["LookCost", "MeterReport", "meter"]
+__all__ = ["MeterReport", "meter"]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import numpy as np
 from visionloop.core.config import ProjectParams
 from visionloop.core.files import read_json, write_json
 from visionloop.core.workspace import Workspace
-from visionloop.labeling.regions import XYXY, Region
+from visionloop.labeling.regions import Region
+from visionloop.labeling.shapes import XYXY
 from visionloop.labeling.state import state_folder
 
 __all__ = ["Mistake", "Mistakes", "load_mistakes", "plan_mistakes"]

@@ -16,7 +16,7 @@ from visionloop.labeling.drafts import Drafter, load_drafter
 from visionloop.labeling.ledger import CONTROL, Entry, Ledger, open_ledger
 from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
-from visionloop.labeling.redraft import Redrafting, show_drafts_of
+from visionloop.labeling.redraft import Redrafting
 from visionloop.labeling.selection import SELECTION
 from visionloop.labeling.state import PATIENCE_SECONDS, only_one
 from visionloop.labeling.tasks import build_task, is_control, sync
@@ -24,7 +24,7 @@ from visionloop.labeling.tasks import build_task, is_control, sync
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["PushReport", "push", "send_tasks", "show_drafts_of"]
+__all__ = ["PushReport", "push", "send_tasks"]
 
 Rows = list[dict[str, Any]]
 Tasks = list[dict[str, Any]]

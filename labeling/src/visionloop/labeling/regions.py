@@ -31,7 +31,6 @@ __all__ = [
     "CLASS_CONTROL",
     "MASK_CONTROL",
     "POLYGON_CONTROL",
-    "XYXY",
     "Region",
     "compare",
     "from_prediction",

@@ -23,7 +23,7 @@ from visionloop.labeling.doubts import (
 from visionloop.labeling.finder_precision import KindPrecision, choose, update_finder
 from visionloop.labeling.params import load_params
 from visionloop.labeling.project import find_project
-from visionloop.labeling.push import show_drafts_of
+from visionloop.labeling.redraft import show_drafts_of
 from visionloop.labeling.state import PATIENCE_SECONDS, only_one
 from visionloop.labeling.tasks import build_task, list_looks, reconcile
 

@@ -23,7 +23,7 @@ from visionloop.labeling import push as pushing
 from visionloop.labeling import server
 from visionloop.labeling.client import TooLargeError, connect
 from visionloop.labeling.ledger import open_ledger
-from visionloop.labeling.project import find_project, setup
+from visionloop.labeling.project import find_project, find_tab, setup
 from visionloop.labeling.pull import pull
 from visionloop.labeling.push import push
 from visionloop.labeling.state import credentials, read_address, save_address, save_token
@@ -338,11 +338,21 @@ def test_the_control_share_is_shown_without_drafts_and_stays_so(desk, new_packag
     desk.select(desk.cells, desk.ids)
     push(workspace=desk.cells)
     new_package(desk.cells.package, 1.5)
-    assert push(workspace=desk.cells).redrafted == len(desk.ids) - len(by_hand)
+    assert push(workspace=desk.cells).redrafted == len(desk.ids)
     client = connect(desk.cells)
     tasks = list(client.tasks(project=number(desk.cells), fields="all"))
-    without = {task["data"]["sample_id"] for task in tasks if not task["predictions"]}
-    assert without == by_hand
+    for task in tasks:  # both packages gave a place in the queue
+        is_drawn = task["data"]["sample_id"] not in by_hand
+        assert [bool(row["result"]) for row in task["predictions"]] == [is_drawn] * 2
+    best = find_tab(client, number(desk.cells), "Next best")["id"]
+    queue = [
+        task["data"]["sample_id"] in by_hand for task in client.tasks(view=best, include="id,data")
+    ]
+    assert True in queue[: len(queue) // 2], "control tasks wait at the end"
+    sure = find_tab(client, number(desk.cells), "Check drafts")["id"]
+    found = {task["data"]["sample_id"] for task in client.tasks(view=sure, include="id,data")}
+    assert found
+    assert not found & by_hand
     task = next(task for task in tasks if task["data"]["sample_id"] in by_hand)
     choice = {"id": "x", "from_name": "class", "to_name": "image", "type": "choices"}
     content = {"result": [{**choice, "value": {"choices": ["functional"]}}], "lead_time": 2}

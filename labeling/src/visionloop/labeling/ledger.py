@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.state import state_folder
 
-__all__ = ["CONTROL", "Entry", "Ledger", "open_ledger"]
-
-CONTROL = "control"
-"""Stands for the draft of a task that is shown without one on purpose."""
+__all__ = ["Entry", "Ledger", "open_ledger"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Entry:
     sample_id, look : str
         Both empty for people's own uploads.
     draft : str
-        Version of the newest draft; empty without one; ``CONTROL``.
+        Version of the newest draft; empty without one.
     """
 
     task: int
@@ -88,8 +85,8 @@ class Ledger:
 
     def undrafted(self, version: str, look: str) -> set[int]:
         """Tasks of a look whose newest draft is another's, or that have none."""
-        query = "SELECT task FROM tasks WHERE look = ? AND draft NOT IN (?, ?)"
-        return {row[0] for row in self._db.execute(query, (look, version, CONTROL))}
+        query = "SELECT task FROM tasks WHERE look = ? AND draft != ?"
+        return {row[0] for row in self._db.execute(query, (look, version))}
 
     def set_draft(self, tasks: Iterable[int], version: str) -> None:
         """Tasks got the drafts of a version."""

@@ -179,11 +179,15 @@ def _tab_contents(params: LabelingParams) -> list[dict[str, Any]]:
     is_open = condition("completed_at", "empty", "Datetime", True)
     is_done = condition("completed_at", "empty", "Datetime", False)
     is_sure = condition("predictions_score", "greater_or_equal", "Number", params.sure)
+    has_draft = condition("data.control", "not_equal", "String", "yes")
     first = condition("data.look", "equal", "String", "first")
     second = condition("data.look", "equal", "String", "second")
     return [
         {"filters": all_of(first, is_open), "ordering": ["tasks:predictions_score"]},
-        {"filters": all_of(first, is_open, is_sure), "ordering": ["-tasks:predictions_score"]},
+        {
+            "filters": all_of(first, is_open, is_sure, has_draft),
+            "ordering": ["-tasks:predictions_score"],
+        },
         {"filters": all_of(second, is_open), "ordering": ["tasks:data.rank"]},
         {"filters": all_of(is_done), "ordering": ["-tasks:completed_at"]},
     ]

@@ -13,13 +13,13 @@ from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import StudioClient, TooLargeError, UncertainError, connect
 from visionloop.labeling.drafts import Drafter, load_drafter
-from visionloop.labeling.ledger import CONTROL, Entry, Ledger, open_ledger
+from visionloop.labeling.ledger import Entry, Ledger, open_ledger
 from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
 from visionloop.labeling.redraft import Redrafting
 from visionloop.labeling.selection import SELECTION
 from visionloop.labeling.state import PATIENCE_SECONDS, only_one
-from visionloop.labeling.tasks import build_task, is_control, sync
+from visionloop.labeling.tasks import Draft, build_task, is_control, sync
 
 if TYPE_CHECKING:
     import pandas
@@ -65,7 +65,8 @@ class PushReport:
 def push(*, workspace: Workspace) -> PushReport:
     """Send ``studio/selection.parquet`` to Label Studio, with drafts by the newest release.
 
-    A share of ``labeling.control_share`` is shown without a draft, always the same samples.
+    A share of ``labeling.control_share`` is shown without a draft, always the same samples;
+    they wait at the place in the queue that their draft would have given them.
     May be interrupted or killed anywhere and run again: an import is atomic, and the
     record of what was pushed follows the server's own list.
 
@@ -181,29 +182,25 @@ class _Sender:
         sent = send_tasks(self.client, self.project_id, self._tasks(present), self._left)
         version = self.drafter.version if self.drafter else ""
         self.ledger.add(
-            Entry(task, row["data"]["sample_id"], "first",
-                  CONTROL if row["data"]["control"] else version)
-            for task, row in sent
-        )  # fmt: skip
+            Entry(task, row["data"]["sample_id"], "first", version) for task, row in sent
+        )
 
     def _tasks(self, rows: Rows) -> Tasks:
-        share = self.params.control_share
-        drafted = [row for row in rows if not is_control(row["sample_id"], share)]
-        drafts: dict[str, Any] = {}
+        drafts: list[Draft | None] = [None] * len(rows)
         if self.drafter is not None:
-            paths = [self.workspace.images / row["file_name"] for row in drafted]
-            made = self.drafter.draft_each(paths)
-            drafts = {row["sample_id"]: one for row, one in zip(drafted, made, strict=True)}
+            drafts = self.drafter.draft_each(
+                [self.workspace.images / row["file_name"] for row in rows]
+            )
         return [
             build_task(
                 row,
                 look="first",
                 reason=row["reason"],
                 rank=int(row["order"]) + 1,
-                draft=drafts.get(row["sample_id"]),
-                control=is_control(row["sample_id"], share),
+                draft=draft,
+                control=is_control(row["sample_id"], self.params.control_share),
             )
-            for row in rows
+            for row, draft in zip(rows, drafts, strict=True)
         ]
 
     def _left(self, tasks: Tasks) -> Tasks:

@@ -104,6 +104,8 @@ class Reader:
 
 
 def _shown(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The draft that an annotation began from."""
+    """The draft that an annotation began from; that of a control task shows nothing."""
+    if task["data"].get("control") == "yes":
+        return None
     parent = annotation.get("parent_prediction")
     return next((row for row in task["predictions"] if row["id"] == parent), None)

@@ -101,11 +101,13 @@ class Redrafting:
             if task["data"]["sample_id"] in samples.index:
                 row = samples.loc[task["data"]["sample_id"]]
                 if (path := self.workspace.images / str(row["file_name"])).is_file():
-                    there.append((task["id"], int(row["width"]), int(row["height"]), path))
+                    there.append((task, int(row["width"]), int(row["height"]), path))
         drafts = self.drafter.draft_each([path for *_, path in there])
         for (task, width, height, _), draft in zip(there, drafts, strict=True):
             if draft is not None:
-                yield {"task": task, **build_prediction(draft, width, height)}
+                control = task["data"].get("control") == "yes"
+                made = build_prediction(draft, width, height, control=control)
+                yield {"task": task["id"], **made}
 
     def _renamed(self, task: dict[str, Any]) -> dict[str, Any]:
         newest = max(task["predictions"], key=lambda row: row["id"])

@@ -19,7 +19,7 @@ from visionloop.core.files import sha256_of_bytes
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import StudioClient
 from visionloop.labeling.decisions import LOOKS
-from visionloop.labeling.ledger import CONTROL, Entry, Ledger, open_ledger
+from visionloop.labeling.ledger import Entry, Ledger, open_ledger
 from visionloop.labeling.regions import Region, to_result
 from visionloop.labeling.state import PushRecord, load_push_record
 
@@ -116,16 +116,22 @@ def build_task(
     task: dict[str, Any] = {"data": data}
     if draft is not None:
         size = int(sample["width"]), int(sample["height"])
-        task["predictions"] = [build_prediction(draft, *size)]
+        task["predictions"] = [build_prediction(draft, *size, control=control)]
     return task
 
 
-def build_prediction(draft: Draft, width: int, height: int) -> dict[str, Any]:
-    """A draft as Label Studio's prediction."""
+def build_prediction(
+    draft: Draft, width: int, height: int, *, control: bool = False
+) -> dict[str, Any]:
+    """A draft as Label Studio's prediction.
+
+    Label Studio sorts tasks without a prediction behind all others, where few people come. A
+    control task therefore has one that gives its place in the queue and shows nothing.
+    """
     return {
         "model_version": draft.version,
         "score": draft.certainty,
-        "result": to_result(draft.regions, width, height),
+        "result": [] if control else to_result(draft.regions, width, height),
     }
 
 
@@ -190,7 +196,6 @@ def _entry(task: Mapping[str, Any]) -> Entry:
         return Entry(task["id"])
     newest = max(task["predictions"], key=lambda row: row["id"], default=None)
     draft = str(newest["model_version"] or "") if newest else ""
-    draft = CONTROL if data.get("control") == "yes" else draft
     return Entry(task["id"], data["sample_id"], data["look"], draft)
 
 

@@ -19,7 +19,8 @@ from visionloop.core.tables import FINDINGS, write_table
 from visionloop.data.formats import coco
 from visionloop.labeling.client import connect
 from visionloop.labeling.decisions import load_decisions
-from visionloop.labeling.project import COLOURS, find_project, find_tab, setup
+from visionloop.labeling.interface import COLOURS
+from visionloop.labeling.project import find_project, find_tab, setup
 from visionloop.labeling.pull import pull
 from visionloop.labeling.push import push
 from visionloop.labeling.second_look import issues
@@ -41,9 +42,14 @@ class Annotator:
     size: tuple[int, int]
 
     def open_tab(self, number: int) -> None:
-        """Open a tab of the project and start with its first task."""
+        """Open a tab of the project, read the instructions, start with its first task."""
         self.page.goto(f"{self.url}/projects/{self.project}/data?tab={number}")
         self.page.get_by_role("button", name="Label All Tasks").click(timeout=WAIT)
+        instructions = self.page.get_by_text("Labeling Instructions")
+        instructions.wait_for(timeout=WAIT)
+        self.page.get_by_text("Draw a box around each object").wait_for(timeout=WAIT)
+        self.page.keyboard.press("Escape")
+        instructions.wait_for(state="hidden", timeout=WAIT)
         self.wait()
 
     def open_row(self, number: int, text: str) -> None:

@@ -44,7 +44,7 @@ def make_row(
         "spread": None if spread is None else [float(value) for value in spread],
         "target": target,
         "higher_is_better": higher_is_better,
-        "met": met,
+        "met": None if met is None else bool(met),
     }
 
 

@@ -333,9 +333,12 @@ def test_no_secret_in_logs_or_open_files(studio) -> None:
     assert account.password.encode() not in command_line
 
 
-def test_stop_ends_the_process(studio) -> None:
+def test_stop_ends_the_process_and_a_start_goes_on(studio) -> None:
     address = server.status(studio.cells).address
     assert server.stop(studio.cells) is True
     assert server.status(studio.cells).address is None
     assert not Path(f"/proc/{address.pid}/stat").exists()
     assert is_port_free(address.port)
+    server.start(studio.cells)  # the tests of other files go on with it
+    server.wait_ready(studio.cells)
+    assert task_counts(studio.cells)

@@ -17,7 +17,7 @@ from typing import Any
 
 from visionloop.core.errors import DataError
 from visionloop.core.workspace import Workspace
-from visionloop.labeling.regions import Region
+from visionloop.labeling.regions import Region, read_region
 from visionloop.labeling.state import state_folder
 
 __all__ = ["LOOKS", "Decision", "DecisionStore", "load_decisions", "open_decisions"]
@@ -205,17 +205,8 @@ def _encode(decision: Decision) -> dict[str, Any]:
 
 def _decode(row: Sequence[Any]) -> Decision:
     content = dict(zip(_COLUMNS, row, strict=True))
-    regions = [_region(one) for one in json.loads(content["regions"])]
+    regions = [read_region(one) for one in json.loads(content["regions"])]
     flags = {name: bool(content[name]) for name in ("is_skipped", "is_control")}
     return Decision(
         **{**content, **flags, "actions": json.loads(content["actions"]), "regions": regions}
     )
-
-
-def _region(content: dict[str, Any]) -> Region:
-    return Region(**{name: _tuples(value) for name, value in content.items()})
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has lists only."""
-    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value

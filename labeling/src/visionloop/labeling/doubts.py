@@ -13,7 +13,7 @@ from typing import Any
 from visionloop.core.entities import Annotation
 from visionloop.core.files import read_json, write_json
 from visionloop.core.workspace import Workspace
-from visionloop.labeling.regions import Region
+from visionloop.labeling.regions import Region, read_region
 from visionloop.labeling.shapes import XYXY
 from visionloop.labeling.state import state_folder
 from visionloop.labeling.tasks import Draft
@@ -147,8 +147,8 @@ def load_asked(workspace: Workspace) -> dict[str, Asked]:
     return {
         sample_id: Asked(
             row["findings"],
-            [_with_places(Region, region) for region in row["before"]],
-            [_with_places(Doubt, doubt) for doubt in row["doubts"]],
+            [read_region(region) for region in row["before"]],
+            [_read_doubt(doubt) for doubt in row["doubts"]],
         )
         for sample_id, row in read_json(path).items()
     }
@@ -182,9 +182,6 @@ def _key_of_missing(number: int) -> str:
     return f"missing{number}"
 
 
-def _with_places(kind: Any, row: Mapping[str, Any]) -> Any:
-    """JSON has lists only."""
-    return kind(
-        **{name: place_of(value) if isinstance(value, list) else value
-           for name, value in row.items()}
-    )  # fmt: skip
+def _read_doubt(row: Mapping[str, Any]) -> Doubt:
+    places = {name: place_of(row[name]) for name in ("xyxy", "suggested_xyxy")}
+    return Doubt(**{**row, **places})

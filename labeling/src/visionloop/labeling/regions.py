@@ -7,7 +7,7 @@ polygon or one brush mask. Label Studio measures in percent of the image; we mea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ __all__ = [
     "compare",
     "from_prediction",
     "from_result",
+    "read_region",
     "to_result",
 ]
 
@@ -77,6 +78,11 @@ class Region:
     key: str = ""
     confidence: float | None = None
     polygon: tuple[Ring, ...] = ()
+
+
+def read_region(content: Mapping[str, Any]) -> Region:
+    """A region as JSON keeps its fields: lists where it has tuples."""
+    return Region(**{name: _to_tuples(value) for name, value in content.items()})
 
 
 def from_prediction(
@@ -332,3 +338,7 @@ def _to_percent(xyxy: XYXY, width: int, height: int) -> dict[str, Any]:
 def _four(values: Any) -> XYXY:
     x1, y1, x2, y2 = (float(value) for value in values)
     return x1, y1, x2, y2
+
+
+def _to_tuples(value: Any) -> Any:
+    return tuple(_to_tuples(one) for one in value) if isinstance(value, list) else value

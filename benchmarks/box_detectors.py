@@ -252,15 +252,24 @@ def _write_folder(
 
 
 def answer_boxes(
-    model: Any, contents: Sequence[bytes], images: Iterable[int], *, pixels: int = PIXELS
+    model: Any,
+    contents: Sequence[bytes],
+    images: Iterable[int],
+    *,
+    pixels: int = PIXELS,
+    agnostic: bool = False,
 ) -> dict[str, Any]:
-    """Its answers on these images down to a confidence of .01, as arrays."""
+    """Its answers on these images down to a confidence of .01, as arrays.
+
+    ``agnostic`` lets boxes of different classes suppress each other.
+    """
     found: dict[str, list[Any]] = {"image": [], "xyxy": [], "class_id": [], "confidence": []}
     for image in images:
         picture = cv2.imdecode(np.frombuffer(contents[image], np.uint8), cv2.IMREAD_COLOR)
         (answer,) = model.predict(
-            picture, imgsz=pixels, conf=LOWEST_CONFIDENCE, iou=0.6, device="cpu", verbose=False
-        )
+            picture, imgsz=pixels, conf=LOWEST_CONFIDENCE, iou=0.6, agnostic_nms=agnostic,
+            device="cpu", verbose=False,
+        )  # fmt: skip
         found["image"] += [image] * len(answer.boxes)
         found["xyxy"] += answer.boxes.xyxy.tolist()
         found["class_id"] += answer.boxes.cls.tolist()

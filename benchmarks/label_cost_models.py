@@ -23,6 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from box_detectors import answer_boxes
 from numpy.typing import NDArray
 from report import RESULTS
 
@@ -39,7 +40,6 @@ TRAININGS = {50: 600, 150: 800, 400: 1200}
 """Boards annotated when a detector learns, and its image passes."""
 SIDE, PIECE = 640, 320
 BATCH = 4
-LOWEST_CONFIDENCE = 0.01
 LEAST_LEFT = 0.4
 """A defect cut by the edge of a piece counts if so much of its area is left."""
 
@@ -167,24 +167,7 @@ def _answer(checkpoint: Path, boards: Boards, images: range) -> dict[str, Any]:
     from ultralytics import YOLO
 
     model = YOLO(str(checkpoint))
-    found: dict[str, list[Any]] = {"image": [], "xyxy": [], "class_id": [], "confidence": []}
-    for image in images:
-        content = np.frombuffer(boards.contents[image], np.uint8)
-        (answer,) = model.predict(
-            cv2.imdecode(content, cv2.IMREAD_COLOR),
-            imgsz=SIDE, conf=LOWEST_CONFIDENCE, iou=0.6, agnostic_nms=True, device="cpu",
-            verbose=False,
-        )  # fmt: skip
-        found["image"] += [image] * len(answer.boxes)
-        found["xyxy"] += answer.boxes.xyxy.tolist()
-        found["class_id"] += answer.boxes.cls.tolist()
-        found["confidence"] += answer.boxes.conf.tolist()
-    return {
-        "image": np.array(found["image"], np.int64),
-        "xyxy": np.array(found["xyxy"], np.float32).reshape(-1, 4),
-        "class_id": np.array(found["class_id"], np.int64),
-        "confidence": np.array(found["confidence"], np.float32),
-    }
+    return answer_boxes(model, boards.contents, images, pixels=SIDE, agnostic=True)
 
 
 def main() -> None:

@@ -29,14 +29,16 @@ def project_of(task: str, classes: list[str]) -> ProjectParams:
 def test_every_interface_is_one_that_label_studio_knows(name) -> None:
     from label_studio_sdk.label_interface import LabelInterface
 
-    config = labeling_interface(project_of(INTERFACES[name], ["good", "bad"]), name)
+    config = labeling_interface(project_of(INTERFACES[name][0], ["good", "bad"]), name)
     LabelInterface(config).validate()
 
 
 @pytest.mark.parametrize("name", INTERFACES)
 def test_classes_have_colours_and_keys_and_no_key_means_two_things(name) -> None:
     classes = ["good", "bad & <worse>"]
-    root = ElementTree.fromstring(labeling_interface(project_of(INTERFACES[name], classes), name))
+    root = ElementTree.fromstring(
+        labeling_interface(project_of(INTERFACES[name][0], classes), name)
+    )
     options = [option for control in root for option in control]
     keys = [option.get("hotkey") for option in options]
     assert all(keys)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from visionloop.core.errors import ConfigError
 
 __all__ = [
     "BLOCKS",
+    "ONE_CLASS_TASKS",
     "ProjectParams",
     "StrictModel",
     "VisionTask",
@@ -23,7 +24,10 @@ __all__ = [
     "load_yaml_model",
 ]
 
-VisionTask = Literal["classification", "detection"]
+VisionTask = Literal["classification", "detection", "scene", "anomaly"]
+
+ONE_CLASS_TASKS = ("classification", "anomaly")
+"""Vision tasks whose truth is one class a picture."""
 
 BLOCKS = ("project", "data", "labeling", "training", "evaluation", "serving", "monitoring")
 """The top-level keys of ``params.yaml``: one block a stage, and the project itself."""
@@ -42,11 +46,23 @@ class ProjectParams(StrictModel):
 
     recipe: str = Field(description="name of the recipe these numbers came from")
     model: str = Field(description="name of the registered model and of its releases")
-    vision_task: VisionTask = Field(description="classification or detection")
+    vision_task: VisionTask = Field(
+        description="classification (one class a picture), detection (boxes), scene (any number "
+        "of attributes a picture) or anomaly (normal, learned from normal pictures alone, or not)"
+    )
     classes: list[str] = Field(
         min_length=1, description="class names; their order is the order of the model's outputs"
     )
     seed: int = Field(default=0, ge=0, description="seed of everything random")
+
+    @model_validator(mode="after")
+    def _anomaly_has_two_classes(self) -> ProjectParams:
+        if self.vision_task == "anomaly" and len(self.classes) != 2:
+            raise ValueError(
+                "classes of vision_task anomaly are two: the normal one, then the other, "
+                f"not {self.classes}"
+            )
+        return self
 
 
 def load_block(path: Path, block: str, model: type[Model]) -> Model:

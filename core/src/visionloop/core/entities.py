@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Annotation", "ClassProbabilities", "Detections", "Frame", "Prediction", "Sample"]
+__all__ = [
+    "Annotation",
+    "Answer",
+    "AttributeProbabilities",
+    "ClassProbabilities",
+    "Detections",
+    "Frame",
+    "Prediction",
+    "Sample",
+]
 
 Image = NDArray[np.uint8]
 
@@ -190,18 +199,51 @@ class ClassProbabilities:
 
 
 @dataclass(frozen=True, eq=False)
+class AttributeProbabilities:
+    """The probabilities of one image's attributes, each of which may hold or not.
+
+    Attributes
+    ----------
+    probabilities : float32 array (C,)
+        Each in [0, 1], in the order of the package's class list; they need not sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite or outside [0, 1].
+    """
+
+    probabilities: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.probabilities, dtype=np.float32).reshape(-1)
+        if not np.isfinite(values).all():
+            raise ValueError("probabilities must be finite")
+        if len(values) and not (values.min() >= 0 and values.max() <= 1):
+            raise ValueError("probabilities must lie in [0, 1]")
+        object.__setattr__(self, "probabilities", values)
+
+
+Answer = ClassProbabilities | AttributeProbabilities | Detections
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """A model's answer on one image.
 
     Attributes
     ----------
-    answer : ClassProbabilities or Detections
+    answer : ClassProbabilities, AttributeProbabilities or Detections
     embedding : float32 array (D,) or None
         The model's feature vector of the image, where the package gives one.
+    heatmap : float32 array (h, w) or None
+        Where the image is anomalous, in [0, 1], on the model's grid over the whole input
+        picture; where the package gives one.
     """
 
-    answer: ClassProbabilities | Detections
+    answer: Answer
     embedding: NDArray[np.float32] | None = None
+    heatmap: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)

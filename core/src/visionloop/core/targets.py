@@ -13,6 +13,8 @@ __all__ = ["METRICS", "SliceTarget", "Targets", "load_targets"]
 
 METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("balanced_accuracy", "accuracy", "auroc"),
+    "anomaly": ("auroc", "balanced_accuracy", "accuracy"),
+    "scene": ("macro_average_precision", "macro_f1"),
     "detection": ("map50", "map50_95"),
 }
 """Vision task to the metrics that ``quality.metric`` may name."""
@@ -34,7 +36,15 @@ class SliceTarget(StrictModel):
 class QualityTargets(StrictModel):
     """How good the model must be on clean images."""
 
-    metric: Literal["balanced_accuracy", "accuracy", "auroc", "map50", "map50_95"]
+    metric: Literal[
+        "balanced_accuracy",
+        "accuracy",
+        "auroc",
+        "map50",
+        "map50_95",
+        "macro_average_precision",
+        "macro_f1",
+    ]
     minimum: float = Field(ge=0, le=1, description="over all test samples of guarded slices")
     per_class: dict[str, float] = Field(
         default_factory=dict, description="smallest recall (or AP50) of a class"

@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.core.entities import ClassProbabilities, Detections, Prediction
+from visionloop.core.config import ONE_CLASS_TASKS
+from visionloop.core.entities import (
+    Answer as SampleAnswer,
+)
+from visionloop.core.entities import (
+    AttributeProbabilities,
+    ClassProbabilities,
+    Detections,
+    Prediction,
+)
 from visionloop.core.errors import DataError
 from visionloop.core.progress import track
 from visionloop.core.tables import PREDICTIONS, read_table, write_table
 from visionloop.data.versions.version import DatasetVersion
+from visionloop.evaluation.attributes import AttributeMetrics
 from visionloop.evaluation.classification import ClassificationMetrics
 from visionloop.evaluation.coco_metrics import Truth
 from visionloop.evaluation.detection import DetectionMetrics
@@ -37,7 +47,7 @@ __all__ = [
     "truth_of",
 ]
 
-Metrics = ClassificationMetrics | DetectionMetrics
+Metrics = ClassificationMetrics | AttributeMetrics | DetectionMetrics
 Image = NDArray[np.uint8]
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
@@ -55,7 +65,7 @@ class AnsweredSamples:
     samples : DataFrame
         One row a sample: ``sample_id``, ``group`` and every metadata column.
     truths : list of Truth
-    answers : list of ClassProbabilities or of Detections
+    answers : list of ClassProbabilities, of AttributeProbabilities or of Detections
     vision_task : str
     classes : list of str
     thresholds : dict
@@ -64,14 +74,16 @@ class AnsweredSamples:
 
     samples: pandas.DataFrame
     truths: list[Truth]
-    answers: list[ClassProbabilities] | list[Detections]
+    answers: Sequence[SampleAnswer]
     vision_task: str
     classes: list[str]
     thresholds: dict[str, float]
 
     def metrics(self) -> Metrics:
         """What computes metrics of these samples, and of resamplings of them."""
-        if self.vision_task == "classification":
+        if self.vision_task == "scene":
+            return self._attribute_metrics()
+        if self.vision_task in ONE_CLASS_TASKS:
             truth = np.array([one.class_id[0] for one in self.truths], np.int64)
             rows = [a.probabilities for a in self.answers if isinstance(a, ClassProbabilities)]
             probabilities = np.array(rows, np.float64).reshape(-1, len(self.classes))
@@ -79,12 +91,19 @@ class AnsweredSamples:
         boxes = [answer for answer in self.answers if isinstance(answer, Detections)]
         return DetectionMetrics(self.truths, boxes, self.classes, self.thresholds)
 
+    def _attribute_metrics(self) -> AttributeMetrics:
+        truth = np.zeros((len(self.truths), len(self.classes)), np.bool_)
+        for row, one in zip(truth, self.truths, strict=True):
+            row[one.class_id] = True
+        rows = [a.probabilities for a in self.answers if isinstance(a, AttributeProbabilities)]
+        return AttributeMetrics(truth, np.array(rows, np.float64), self.classes, self.thresholds)
+
     def take(self, rows: NDArray[np.int64]) -> AnsweredSamples:
         """The same for some of the samples."""
         return AnsweredSamples(
             self.samples.iloc[rows].reset_index(drop=True),
             [self.truths[row] for row in rows],
-            [self.answers[row] for row in rows],  # type: ignore[arg-type]
+            [self.answers[row] for row in rows],
             self.vision_task,
             self.classes,
             self.thresholds,
@@ -97,7 +116,10 @@ class AnsweredSamples:
 
 def truth_of(version: DatasetVersion, sample_id: str) -> Truth:
     """What people said of a sample of a dataset version."""
-    if version.vision_task == "classification":
+    if version.vision_task == "scene":
+        given = np.flatnonzero(version.attributes([sample_id])[0])
+        return Truth(given.astype(np.int64), np.zeros((0, 4), np.float32))
+    if version.vision_task in ONE_CLASS_TASKS:
         return Truth(version.class_ids([sample_id]), np.zeros((0, 4), np.float32))
     xyxy, class_id = version.boxes(sample_id)
     return Truth(class_id, xyxy)
@@ -190,7 +212,7 @@ def save_answers(
     frame["package"] = package
     frame["fold"] = -1
     frame["probabilities"] = [
-        one.probabilities.tolist() if isinstance(one, ClassProbabilities) else None
+        None if isinstance(one, Detections) else one.probabilities.tolist()
         for one in answered.answers
     ]
     frame["xyxy"] = [None if one is None else one.xyxy.tolist() for one in boxes]
@@ -226,9 +248,10 @@ def load_answers(
         Truth(np.array(list(class_id), np.int64), _boxes(xyxy))
         for class_id, xyxy in zip(frame["true_class_id"], frame["true_xyxy"], strict=True)
     ]
-    answers: Any
-    if vision_task == "classification":
-        answers = [ClassProbabilities(np.array(row, np.float32)) for row in frame["probabilities"]]
+    answers: Sequence[SampleAnswer]
+    if vision_task != "detection":
+        make = AttributeProbabilities if vision_task == "scene" else ClassProbabilities
+        answers = [make(np.array(row, np.float32)) for row in frame["probabilities"]]
     else:
         columns = (frame["xyxy"], frame["class_id"], frame["confidence"])
         answers = [

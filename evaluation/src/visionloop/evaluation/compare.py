@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from visionloop.core.config import StrictModel
-from visionloop.core.entities import ClassProbabilities, Detections
+from visionloop.core.entities import Answer, Detections
 from visionloop.core.errors import DataError
 from visionloop.core.files import write_json
 from visionloop.core.targets import load_targets
@@ -204,15 +204,13 @@ def compare_part(
     )
 
 
-def _reorder(
-    answer: ClassProbabilities | Detections, classes: Sequence[str], wanted: Sequence[str]
-) -> ClassProbabilities | Detections:
+def _reorder(answer: Answer, classes: Sequence[str], wanted: Sequence[str]) -> Answer:
     """Put an answer into another order of the same classes."""
     if list(classes) == list(wanted):
         return answer
-    if isinstance(answer, ClassProbabilities):
+    if not isinstance(answer, Detections):
         order = [list(classes).index(name) for name in wanted]
-        return ClassProbabilities(answer.probabilities[order])
+        return type(answer)(answer.probabilities[order])
     numbers = np.array([list(wanted).index(name) for name in classes], np.int64)
     return Detections(answer.xyxy, numbers[answer.class_id], answer.confidence)
 

@@ -20,6 +20,7 @@ from visionloop.evaluation.answers import (
     save_answers,
     truth_of,
 )
+from visionloop.evaluation.attributes import AttributeMetrics, confusion_of_attributes
 from visionloop.evaluation.classification import ClassificationMetrics, confusion_of_classes
 from visionloop.evaluation.detection import confusion_of_boxes
 from visionloop.evaluation.inputs import EvaluationInputs, load_inputs
@@ -78,7 +79,7 @@ def evaluate(*, workspace: Workspace) -> EvaluateReport:
     answered = AnsweredSamples(
         samples,
         [truth_of(inputs.version, str(one)) for one in samples["sample_id"]],
-        [one.answer for one in predictions],  # type: ignore[arg-type]
+        [one.answer for one in predictions],
         inputs.version.vision_task,
         list(inputs.version.classes),
         inputs.package.manifest.thresholds,
@@ -149,6 +150,8 @@ def _measure(
     groups, intervals, seed = answered.groups(), inputs.params.intervals, inputs.project.seed
     if isinstance(shown, ClassificationMetrics):
         confusion = confusion_of_classes(shown)
+    elif isinstance(shown, AttributeMetrics):
+        confusion = confusion_of_attributes(shown)
     else:
         confusion = confusion_of_boxes(shown)
     return Evaluation(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from visionloop.core.entities import ClassProbabilities, Detections
+from visionloop.core.entities import AttributeProbabilities, ClassProbabilities, Detections
 from visionloop.core.geometry import match_boxes
 from visionloop.evaluation.answers import AnsweredSamples
 from visionloop.evaluation.coco_metrics import Truth
@@ -58,12 +58,29 @@ def draw_gallery(path: Path, answered: AnsweredSamples, images: Path, *, count: 
 
 def _badness(answered: AnsweredSamples, row: int) -> float:
     truth, answer = answered.truths[row], answered.answers[row]
+    if isinstance(answer, AttributeProbabilities):
+        return float(len(_wrong_attributes(answered, truth, answer)))
     if isinstance(answer, ClassProbabilities):
         true_class = int(truth.class_id[0])
         is_wrong = answer.class_id != true_class
         return float(1 - answer.probabilities[true_class]) if is_wrong else 0.0
     missed, wrong = _count_errors(truth, _reported(answered, answer))
     return float(missed + wrong)
+
+
+def _wrong_attributes(
+    answered: AnsweredSamples, truth: Truth, answer: AttributeProbabilities
+) -> list[str]:
+    """Attributes that were missed (said with a minus) or wrongly reported (with a plus)."""
+    has = set(truth.class_id.tolist())
+    wrong = []
+    for number, (name, value) in enumerate(
+        zip(answered.classes, answer.probabilities, strict=True)
+    ):
+        is_said = value >= answered.thresholds.get(name, 0.5)
+        if is_said != (number in has):
+            wrong.append(f"{'+' if is_said else '-'}{name}")
+    return wrong
 
 
 def _count_errors(truth: Truth, reported: Detections) -> tuple[int, int]:
@@ -82,6 +99,10 @@ def _reported(answered: AnsweredSamples, found: Detections) -> Detections:
 
 def _draw_answer(axes: Axes, answered: AnsweredSamples, row: int) -> None:
     truth, answer = answered.truths[row], answered.answers[row]
+    if isinstance(answer, AttributeProbabilities):
+        said = ", ".join(_wrong_attributes(answered, truth, answer))
+        axes.set_title(said or "all right", fontsize=8, color=INK)
+        return
     if isinstance(answer, ClassProbabilities):
         said = f"said {answered.classes[answer.class_id]} {answer.confidence:.2f}"
         true_name = answered.classes[int(truth.class_id[0])]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.evaluation.answers import Metrics
-from visionloop.evaluation.classification import ClassificationMetrics
+from visionloop.evaluation.detection import DetectionMetrics
 from visionloop.evaluation.intervals import draw_weights, interval
 from visionloop.evaluation.measurements import Estimate, Part, SlicePart
 from visionloop.evaluation.params import IntervalParams
@@ -89,7 +89,7 @@ def why_not_enough(part: Metrics, groups: Sequence[str], params: IntervalParams)
         return "all samples are of one group"
     support = part.support()
     least = params.min_class_samples
-    if isinstance(part, ClassificationMetrics):
+    if not isinstance(part, DetectionMetrics):
         rare = [f"{name} has {count}" for name, count in support.items() if count < least]
         return f"{', '.join(rare)} true samples, fewer than {least}" if rare else ""
     boxes = sum(support.values())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from visionloop.core.files import write_bytes
 from visionloop.evaluation.answers import Metrics
+from visionloop.evaluation.attributes import AttributeMetrics
 from visionloop.evaluation.classification import CALIBRATION_BINS, ClassificationMetrics
 from visionloop.evaluation.detection import DetectionMetrics, curve_of_class
 from visionloop.evaluation.measurements import Evaluation, Part, Robustness
@@ -57,13 +58,15 @@ def draw_confusion(path: Path, table: NDArray[np.int64], classes: Sequence[str])
 
 
 def draw_curves(path: Path, metrics: Metrics) -> Path:
-    """ROC, precision-recall and calibration of a classifier; precision-recall of a detector."""
+    """ROC, precision-recall and calibration of a classifier; precision-recall of the others."""
     panels = 3 if isinstance(metrics, ClassificationMetrics) else 1
     figure = Figure(figsize=(4.2 * panels + 0.4, 4), layout="constrained")
     axes: list[Axes] = list(np.atleast_1d(figure.subplots(1, panels)))
     if isinstance(metrics, ClassificationMetrics):
         _draw_ranking(axes[0], axes[1], metrics)
         _draw_calibration(axes[2], metrics)
+    elif isinstance(metrics, AttributeMetrics):
+        _draw_attribute_curves(axes[0], metrics)
     else:
         _draw_box_curves(axes[0], metrics)
     return save_figure(figure, path)
@@ -157,6 +160,18 @@ def _draw_calibration(axes: Axes, metrics: ClassificationMetrics) -> None:
     axes.scatter(x, y, s=12 + 220 * counts[filled] / counts.sum(), color=ACCENT, alpha=0.7)
     axes.set(xlim=(1 / len(metrics.classes) - 0.03, 1.02), ylim=(0, 1.02))
     _finish(axes, "Calibration", "confidence", "right")
+
+
+def _draw_attribute_curves(axes: Axes, metrics: AttributeMetrics) -> None:
+    for number, name in enumerate(metrics.classes):
+        order = np.argsort(-metrics.probabilities[:, number], kind="stable")
+        hits = np.cumsum(metrics.truth[order, number])
+        if len(hits) and hits[-1]:
+            precision = hits / np.arange(1, len(hits) + 1)
+            axes.plot(hits / hits[-1], precision, color=SERIES[number % len(SERIES)], label=name)
+    axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
+    _finish(axes, "Precision and recall", "found (recall)", "precision")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def _draw_box_curves(axes: Axes, metrics: DetectionMetrics) -> None:

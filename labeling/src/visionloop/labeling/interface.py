@@ -17,13 +17,13 @@ from visionloop.core.workspace import Workspace
 __all__ = ["INTERFACES", "instructions", "interface_of", "labeling_interface"]
 
 INTERFACES = {
-    "classes": "classification",
-    "anomaly": "classification",
-    "boxes": "detection",
-    "polygons": "detection",
-    "masks": "detection",
+    "classes": ("classification",),
+    "anomaly": ("anomaly", "classification"),
+    "boxes": ("detection",),
+    "polygons": ("detection",),
+    "masks": ("detection",),
 }
-"""Templates, and the vision task whose annotations they make. ``anomaly`` asks for a verdict on
+"""Templates, and the vision tasks whose annotations they make. ``anomaly`` asks for a verdict on
 the whole image, and lets people paint where the last class is seen."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -59,15 +59,23 @@ def interface_of(project: ProjectParams, wanted: str) -> str:
     Raises
     ------
     ConfigError
-        If the wanted interface makes annotations of another vision task, or needs two classes.
+        If the wanted interface makes annotations of another vision task, or needs two classes,
+        or no interface makes annotations of this one.
     """
-    name = wanted or next(one for one, task in INTERFACES.items() if task == project.vision_task)
-    if INTERFACES[name] != project.vision_task:
-        fitting = [one for one, task in INTERFACES.items() if task == project.vision_task]
+    task = project.vision_task
+    fitting = [one for one, tasks in INTERFACES.items() if task in tasks]
+    if not fitting:
+        raise ConfigError(
+            "params.yaml, project.vision_task",
+            f"there is no labeling interface for '{task}'",
+            "import its annotations instead: visionloop data import",
+        )
+    name = wanted or fitting[0]
+    if name not in fitting:
         raise ConfigError(
             "params.yaml, labeling.interface",
-            f"'{name}' is for {INTERFACES[name]}, the project's vision task is "
-            f"{project.vision_task}",
+            f"'{name}' is for {' and '.join(INTERFACES[name])}, the project's vision task is "
+            f"{task}",
             f"choose one of: {', '.join(fitting)}",
         )
     if name == "anomaly" and len(project.classes) != 2:

@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.core.entities import ClassProbabilities, Detections, Prediction
+from visionloop.core.entities import (
+    AttributeProbabilities,
+    ClassProbabilities,
+    Detections,
+    Prediction,
+)
 from visionloop.core.errors import DataError
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.drafts import FAINT, load_drafter
@@ -93,6 +98,10 @@ def summarise(predictions: Iterable[Prediction], classes: list[str]) -> PoolAnsw
             continue
         certainty = from_prediction(one, classes, minimum_confidence=1.0)[1]
         rows.append(np.array([(1 + certainty) / 2, (1 - certainty) / 2], np.float32))
+        if isinstance(one.answer, AttributeProbabilities):
+            presence.append(one.answer.probabilities)
+            confidences.append(one.answer.probabilities)
+            continue
         presence.append(_presence(one.answer, len(classes)))
         confidences.append(one.answer.confidence)
     if not presence:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from visionloop.core.config import ProjectParams
+from visionloop.core.config import ONE_CLASS_TASKS, ProjectParams
 from visionloop.labeling.decisions import LOOKS, Decision
 from visionloop.labeling.regions import Region, compare, from_result
 
@@ -95,7 +95,7 @@ class Reader:
         unknown = {region.class_name for region in regions} - set(self.project.classes)
         problems += [f"class '{name}' is not in params.yaml" for name in sorted(unknown)]
         has_class = any(region.xyxy is None for region in regions)
-        if self.project.vision_task == "classification" and not has_class and not problems:
+        if self.project.vision_task in ONE_CLASS_TASKS and not has_class and not problems:
             problems.append("was submitted without a class")
         return regions, problems
 

@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from visionloop.core.entities import ClassProbabilities, Detections, Prediction
+from visionloop.core.entities import (
+    AttributeProbabilities,
+    ClassProbabilities,
+    Detections,
+    Prediction,
+)
 from visionloop.core.geometry import match_boxes
 from visionloop.labeling.shapes import (
     XYXY,
@@ -103,12 +108,15 @@ def from_prediction(
     -------
     regions, certainty
         Certainty in [0, 1]: probability of the class given, or how far the most
-        ambiguous box is from a confidence of one half (1 where there is none).
+        ambiguous box or attribute is from a confidence of one half (1 where there is
+        none). Attributes give no regions: they have no labeling interface.
     """
     answer = prediction.answer
     if isinstance(answer, ClassProbabilities):
         region = Region(classes[answer.class_id], None, "class", answer.confidence)
         return [region], answer.confidence
+    if isinstance(answer, AttributeProbabilities):
+        return [], float(np.abs(2 * answer.probabilities - 1).min())
     certainty = float(np.abs(2 * answer.confidence - 1).min()) if len(answer) else 1.0
     shown = answer[answer.confidence >= minimum_confidence]
     return _box_regions(shown, classes), certainty

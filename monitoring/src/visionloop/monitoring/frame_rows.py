@@ -57,15 +57,15 @@ def row_key(row: dict[str, Any]) -> tuple[str, str]:
 
 def prediction_columns(project: ProjectParams) -> list[str]:
     """Names of the columns that hold predictions by class."""
-    prefix = PROBABILITY_PREFIX if project.vision_task == "classification" else BOXES_PREFIX
+    prefix = BOXES_PREFIX if project.vision_task == "detection" else PROBABILITY_PREFIX
     return [prefix + name for name in project.classes]
 
 
 def _prediction(record: FrameRecord, project: ProjectParams) -> dict[str, Any]:
     names = prediction_columns(project)
-    if project.vision_task == "classification":
-        return _class_prediction(record, project, names)
-    return _box_prediction(record, project, names)
+    if project.vision_task == "detection":
+        return _box_prediction(record, project, names)
+    return _class_prediction(record, project, names)
 
 
 def _class_prediction(

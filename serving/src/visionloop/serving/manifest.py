@@ -6,9 +6,19 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from visionloop.core.config import StrictModel
+from visionloop.core.config import StrictModel, VisionTask
 
 __all__ = ["ImageInput", "Lineage", "Manifest", "ModelOutputs"]
+
+
+OUTPUT_KINDS: dict[str, tuple[str, ...]] = {
+    "classification": ("probabilities",),
+    "anomaly": ("probabilities",),
+    "scene": ("attributes",),
+    "detection": ("yolo", "detr"),
+    "embedding": ("embedding",),
+}
+"""Vision task to the kinds of answer that its packages may give."""
 
 
 class ImageInput(StrictModel):
@@ -44,9 +54,15 @@ class ModelOutputs(StrictModel):
 
     answer: str = Field(min_length=1, description="name of the graph's output")
     embedding: str | None = Field(default=None, description="name of the feature output, or null")
-    kind: Literal["probabilities", "yolo", "embedding"] = Field(
-        description="probabilities (B, C); yolo (B, 4 + C, N): centre x, centre y, width, height "
-        "in pixels of the model's input, then class confidences; embedding (B, D)"
+    heatmap: str | None = Field(
+        default=None,
+        description="name of the output (B, h, w) in [0, 1] that says where, or null",
+    )
+    kind: Literal["probabilities", "attributes", "yolo", "detr", "embedding"] = Field(
+        description="probabilities (B, C) that sum to 1; attributes (B, C), each in [0, 1]; "
+        "yolo (B, 4 + C, N): centre x, centre y, width, height in pixels of the model's input, "
+        "then class confidences; detr (B, N, 4 + C): the same by box, one box an object; "
+        "embedding (B, D)"
     )
 
 
@@ -64,7 +80,7 @@ class Manifest(StrictModel):
 
     format_version: Literal[1] = 1
     name: str = Field(min_length=1, max_length=100)
-    vision_task: Literal["classification", "detection", "embedding"]
+    vision_task: VisionTask | Literal["embedding"]
     family: str = Field(default="", description="row of the table of model families")
     classes: list[str] = Field(default=[], description="in the order of the model's outputs")
     input: ImageInput
@@ -84,15 +100,11 @@ class Manifest(StrictModel):
 
     @model_validator(mode="after")
     def _agrees(self) -> Manifest:
-        expected = {
-            "classification": "probabilities",
-            "detection": "yolo",
-            "embedding": "embedding",
-        }[self.vision_task]
-        if self.outputs.kind != expected:
+        expected = OUTPUT_KINDS[self.vision_task]
+        if self.outputs.kind not in expected:
             raise ValueError(
-                f"outputs.kind of a {self.vision_task} package must be '{expected}', "
-                f"not '{self.outputs.kind}'"
+                f"outputs.kind of a {self.vision_task} package must be "
+                f"{' or '.join(repr(kind) for kind in expected)}, not '{self.outputs.kind}'"
             )
         if self.vision_task != "embedding" and not self.classes:
             raise ValueError(f"a {self.vision_task} package needs classes")

@@ -7,7 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from visionloop.core.entities import ClassProbabilities, Detections, Prediction
+from visionloop.core.entities import (
+    AttributeProbabilities,
+    ClassProbabilities,
+    Detections,
+    Prediction,
+)
 from visionloop.core.geometry import match_boxes
 
 __all__ = ["Parity", "compare_package_with", "compare_predictions"]
@@ -25,7 +30,8 @@ class Parity:
     max_difference : float
         Largest difference of a probability, or of the confidences of matched boxes.
     agreement : float
-        Share of images with the same most probable class, or of boxes with a partner.
+        Share of images with the same most probable class (the same attributes above one
+        half), or of boxes with a partner.
     minimum_iou : float
         Smallest overlap of matched boxes; 1 for classification.
     boxes : int
@@ -74,6 +80,9 @@ def compare_predictions(
         if isinstance(a, ClassProbabilities) and isinstance(b, ClassProbabilities):
             differences.append(float(abs(a.probabilities - b.probabilities).max()))
             agreed.append(a.class_id == b.class_id)
+        elif isinstance(a, AttributeProbabilities) and isinstance(b, AttributeProbabilities):
+            differences.append(float(abs(a.probabilities - b.probabilities).max()))
+            agreed.append(bool(((a.probabilities >= 0.5) == (b.probabilities >= 0.5)).all()))
         elif isinstance(a, Detections) and isinstance(b, Detections):
             pairs, lonely = _pair_boxes(a, b, counts_from)
             boxes += len(pairs) + lonely
@@ -81,7 +90,7 @@ def compare_predictions(
             overlaps += [iou for iou, _ in pairs]
             differences += [difference for _, difference in pairs]
         else:
-            raise ValueError("probabilities cannot be compared with detections")
+            raise ValueError("answers of different kinds cannot be compared")
     return Parity(
         images=len(reference),
         max_difference=max(differences),

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.core.entities import ClassProbabilities, Detections
+from visionloop.core.entities import (
+    Answer,
+    AttributeProbabilities,
+    ClassProbabilities,
+    Detections,
+)
 from visionloop.core.geometry import suppress_non_maximum
 from visionloop.serving.preprocess import Placement
 
-__all__ = ["decode_probabilities", "decode_yolo"]
+__all__ = ["decode", "decode_attributes", "decode_detr", "decode_probabilities", "decode_yolo"]
 
 MAX_CANDIDATES = 3000
 
@@ -24,6 +31,56 @@ def decode_probabilities(output: NDArray[np.float32]) -> list[ClassProbabilities
     """
     rows = np.asarray(output, np.float32)
     return [ClassProbabilities(row) for row in rows.reshape(len(rows), -1)]
+
+
+def decode_attributes(output: NDArray[np.float32]) -> list[AttributeProbabilities]:
+    """Read attributes (B, C).
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite or outside [0, 1].
+    """
+    rows = np.asarray(output, np.float32)
+    return [AttributeProbabilities(row) for row in rows.reshape(len(rows), -1)]
+
+
+def decode_detr(
+    output: NDArray[np.float32],
+    placement: Placement,
+    *,
+    minimum_confidence: NDArray[np.float32],
+    max_boxes: int = 300,
+) -> Detections:
+    """Read one image's set of boxes: nothing is suppressed, each object is named once.
+
+    Parameters
+    ----------
+    output : float32 array (N, 4 + C)
+        Centre x, centre y, width, height in pixels of the model's input, then the
+        confidence of each class in [0, 1].
+    placement, minimum_confidence
+        As in :func:`decode_yolo`.
+
+    Returns
+    -------
+    Detections
+        In pixels of the original image, clipped to it, by falling confidence. A query may
+        answer with several classes, as in DETR's own evaluation (arXiv 2304.08069).
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
+    if not np.isfinite(output).all():
+        raise ValueError("boxes and confidences must be finite")
+    by_class = np.clip(output[:, 4:], 0, 1)
+    query, class_id = np.nonzero(by_class >= minimum_confidence[None, :])
+    confidence = by_class[query, class_id]
+    best = np.argsort(-confidence, kind="stable")[:max_boxes]
+    xyxy = _to_original(output[query[best], :4], placement)
+    return Detections(xyxy, class_id[best].astype(np.int64), confidence[best])
 
 
 def decode_yolo(
@@ -70,6 +127,36 @@ def decode_yolo(
     xyxy = _to_original(output[:4, kept].T, placement)
     best = suppress_non_maximum(xyxy, confidence, class_id, max_iou=max_iou, max_boxes=max_boxes)
     return Detections(xyxy[best], class_id[best], confidence[best])
+
+
+def decode(
+    output: NDArray[np.float32],
+    placements: Sequence[Placement],
+    *,
+    kind: str,
+    minimum_confidence: NDArray[np.float32],
+    max_iou: float,
+) -> list[Answer]:
+    """Read the answers of a batch, whatever their kind in the manifest.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite or not a probability where it should be one.
+    """
+    if kind == "probabilities":
+        return list(decode_probabilities(output))
+    if kind == "attributes":
+        return list(decode_attributes(output))
+    pairs = zip(output, placements, strict=True)
+    if kind == "detr":
+        return [
+            decode_detr(row, place, minimum_confidence=minimum_confidence) for row, place in pairs
+        ]
+    return [
+        decode_yolo(row, place, minimum_confidence=minimum_confidence, max_iou=max_iou)
+        for row, place in pairs
+    ]
 
 
 def _to_original(xywh: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:

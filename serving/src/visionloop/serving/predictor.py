@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.core.entities import ClassProbabilities, Detections, Prediction
+from visionloop.core.entities import Prediction
 from visionloop.core.errors import PackageError
 from visionloop.core.plugins import resolve
 from visionloop.serving.backends.table import BACKENDS
 from visionloop.serving.package import ModelPackage
-from visionloop.serving.postprocess import decode_probabilities, decode_yolo
+from visionloop.serving.postprocess import decode
 from visionloop.serving.preprocess import Placement, make_batch
 
 if TYPE_CHECKING:
@@ -208,18 +208,19 @@ class Predictor:
         raw = outputs[manifest.outputs.answer]
         embedding = self._embedding_name()
         vectors = outputs[embedding].reshape(len(raw), -1) if embedding else [None] * len(raw)
-        answers: Sequence[ClassProbabilities | Detections]
+        heatmap = manifest.outputs.heatmap
+        maps = list(outputs[heatmap]) if heatmap else [None] * len(raw)
         try:
-            if manifest.outputs.kind == "probabilities":
-                answers = decode_probabilities(raw)
-            else:
-                answers = [
-                    decode_yolo(row, place, minimum_confidence=smallest, max_iou=manifest.max_iou)
-                    for row, place in zip(raw, placements, strict=True)
-                ]
+            answers = decode(
+                raw,
+                placements,
+                kind=manifest.outputs.kind,
+                minimum_confidence=smallest,
+                max_iou=manifest.max_iou,
+            )
         except ValueError as error:
             raise PackageError(str(self.package.path), f"the model's answer: {error}") from None
-        return [Prediction(a, vector) for a, vector in zip(answers, vectors, strict=True)]
+        return [Prediction(*row) for row in zip(answers, vectors, maps, strict=True)]
 
 
 def _check_shapes(package: ModelPackage, backend: Backend) -> None:
@@ -232,14 +233,16 @@ def _check_shapes(package: ModelPackage, backend: Backend) -> None:
         a is not None and b is not None and a != b for a, b in zip(expected, found, strict=True)
     ):
         problems.append(f"the model takes {found}, the manifest says {expected}")
-    for name in filter(None, (outputs.answer, outputs.embedding)):
+    for name in filter(None, (outputs.answer, outputs.embedding, outputs.heatmap)):
         if name not in backend.output_shapes:
             known = ", ".join(backend.output_shapes)
             problems.append(f"the model has no output '{name}' (it has {known})")
     shape = backend.output_shapes.get(outputs.answer, ())
     count = len(package.manifest.classes)
-    wanted = {"probabilities": count, "yolo": 4 + count}.get(outputs.kind)
-    if wanted is not None and len(shape) > 1 and shape[1] not in (None, wanted):
-        problems.append(f"output '{outputs.answer}' has {shape[1]} rows, expected {wanted}")
+    rows = {"probabilities": count, "attributes": count, "yolo": 4 + count, "detr": 4 + count}
+    axis = 2 if outputs.kind == "detr" else 1
+    wanted = rows.get(outputs.kind)
+    if wanted is not None and len(shape) > axis and shape[axis] not in (None, wanted):
+        problems.append(f"output '{outputs.answer}' has {shape[axis]} rows, expected {wanted}")
     if problems:
         raise PackageError(str(package.path), problems, "export the package again")

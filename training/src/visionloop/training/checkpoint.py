@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from visionloop.core.config import StrictModel
+from visionloop.core.config import StrictModel, VisionTask
 from visionloop.core.errors import DataError
 from visionloop.core.files import (
     read_json,
@@ -38,7 +38,7 @@ class CheckpointFacts(StrictModel):
 
     name: str = Field(description="name of the registered model")
     family: str
-    vision_task: str
+    vision_task: VisionTask
     classes: list[str]
     architecture: dict[str, Any] = Field(description="from which the family builds the network")
     input: ImageInput

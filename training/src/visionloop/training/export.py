@@ -144,7 +144,7 @@ def _manifest(facts: CheckpointFacts, family: Family, params: ExportParams) -> M
     is_detection = facts.vision_task == "detection"
     return Manifest(
         name=facts.name,
-        vision_task="detection" if is_detection else "classification",
+        vision_task=facts.vision_task,
         family=facts.family,
         classes=facts.classes,
         input=facts.input,

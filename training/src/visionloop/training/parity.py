@@ -16,7 +16,7 @@ from visionloop.core.entities import Prediction
 from visionloop.core.targets import ParityTargets
 from visionloop.serving.package import ModelPackage
 from visionloop.serving.parity import SEARCH_CONFIDENCE, Parity, compare_predictions
-from visionloop.serving.postprocess import decode_probabilities, decode_yolo
+from visionloop.serving.postprocess import decode
 from visionloop.serving.predictor import DEFAULT_CONFIDENCE, Predictor
 from visionloop.serving.preprocess import make_batch
 
@@ -85,13 +85,13 @@ def _predict(
     smallest = np.full(len(manifest.classes), minimum_confidence, np.float32)
     predictions = []
     for image in images:
-        answer = _answer(network, package, image)[0]
-        if manifest.outputs.kind == "probabilities":
-            predictions.append(Prediction(decode_probabilities(answer)[0]))
-            continue
         _, placements = make_batch([image], manifest.input)
-        boxes = decode_yolo(
-            answer[0], placements[0], minimum_confidence=smallest, max_iou=manifest.max_iou
+        (answer,) = decode(
+            _answer(network, package, image)[0],
+            placements,
+            kind=manifest.outputs.kind,
+            minimum_confidence=smallest,
+            max_iou=manifest.max_iou,
         )
-        predictions.append(Prediction(boxes))
+        predictions.append(Prediction(answer))
     return predictions

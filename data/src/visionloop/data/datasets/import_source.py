@@ -151,8 +151,9 @@ def _samples(
 def _refuse(outcome: Outcome, vision_task: str, on_error: str) -> None:
     """Write the report and raise if the source may not be taken in."""
     plan, seen = outcome.plan, outcome.seen
-    other = {"detection": "classification", "classification": "detection"}[vision_task]
-    if seen.task_counts[other] > seen.task_counts[vision_task]:
+    own = "detection" if vision_task == "detection" else "classification"
+    other = "classification" if own == "detection" else "detection"
+    if seen.task_counts[other] > seen.task_counts[own]:
         page = write_report(outcome, "refused")
         holds = "boxes" if other == "detection" else "classes of whole pictures"
         raise DataError(

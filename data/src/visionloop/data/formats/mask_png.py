@@ -158,7 +158,7 @@ def _read_binary(
     if not bright.any() and class_name not in empty_classes:
         reason = f"is empty, though its picture is filed under '{class_name}'"
         yield Fault(picture.mask, "", reason, "empty_mask", is_note=True)
-        rows = rows if vision_task == "classification" else ()
+        rows = rows if vision_task != "detection" else ()
     elif vision_task == "detection":
         rows = tuple(_annotations(trace_objects(bright), class_name)) or (nothing_there(),)
     yield _with_rows(picture, rows)

@@ -132,11 +132,12 @@ def find_image_faults(samples: pandas.DataFrame, limits: CheckParams) -> list[Fi
 
 
 def find_conflicts(annotations: Sequence[Annotation], vision_task: str) -> list[Finding]:
-    """Samples with two different classes (classification), or classes beside "nothing there"."""
+    """Samples with two different classes (not in scenes), or classes beside "nothing there"."""
     said: dict[str, set[str]] = defaultdict(set)
     for row in annotations:
         if row.xyxy is None:
-            said[row.sample_id].add(row.class_name)
+            several = vision_task == "scene" and row.class_name
+            said[row.sample_id].add("(attributes)" if several else row.class_name)
         elif vision_task == "detection":
             said[row.sample_id].add("(boxes)")
     return [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionloop.core.config import ProjectParams
+from visionloop.core.config import ONE_CLASS_TASKS, ProjectParams
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import DataError
 from visionloop.core.tables import FINDINGS, read_table, write_table
@@ -65,7 +65,7 @@ def find(*, workspace: Workspace) -> LabelIssueReport:
     suspects = {row.sample_id for row in rows if _is_suspect(row, data)}
     if not rows:
         raise DataError("label issues", "no sample of train and val is annotated")
-    if project.vision_task == "classification":
+    if project.vision_task in ONE_CLASS_TASKS:
         found = _class_findings(workspace, rows, suspects, groups, project, data)
     else:
         from visionloop.data.quality.box_issues import find_box_issues

@@ -229,7 +229,7 @@ def _annotations(
 ) -> list[Annotation]:
     """Boxes for detection; for classification the class of the first defect."""
     who = f"synthesise:{one.params.name}"
-    if project.vision_task == "classification":
+    if project.vision_task != "detection":
         first = next(row for row in made.objects if not row.is_real)
         return [Annotation(sample_id, first.class_name, annotator=who, source=SYNTHETIC_SOURCE)]
     return [

@@ -88,9 +88,20 @@ class DatasetVersion:
         return self._by_sample.get(sample_id, [])
 
     def class_ids(self, sample_ids: Any) -> NDArray[np.int64]:
-        """Class index of each sample (classification), shape (N,)."""
+        """Class index of each sample (classification, anomaly), shape (N,)."""
         index = {name: number for number, name in enumerate(self.classes)}
         return np.array([index[self._by_sample[one][0].class_name] for one in sample_ids], np.int64)
+
+    def attributes(self, sample_ids: Any) -> NDArray[np.bool_]:
+        """Which classes each sample was given (scene), shape (N, C)."""
+        index = {name: number for number, name in enumerate(self.classes)}
+        rows = list(sample_ids)
+        given = np.zeros((len(rows), len(self.classes)), np.bool_)
+        for place, sample_id in enumerate(rows):
+            for annotation in self.annotations_of(sample_id):
+                if annotation.class_name:
+                    given[place, index[annotation.class_name]] = True
+        return given
 
     def boxes(self, sample_id: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Boxes of a sample (detection): xyxy float32 (N, 4) in pixels, class_id int64 (N,)."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.core.entities import ClassProbabilities, Detections, Frame, Prediction
+from visionloop.core.entities import Answer, Detections, Frame, Prediction
 from visionloop.serving.edge.store import open_reader
 
 __all__ = ["FrameRecord", "add_frame", "next_sequence", "read_frames"]
@@ -135,8 +135,8 @@ def read_frames(db: Path, *, cameras: Sequence[str] | None = None) -> list[Frame
     return [_record(row, db.parent) for row in rows if wanted is None or row[1] in wanted]
 
 
-def _answer_row(answer: ClassProbabilities | Detections) -> dict[str, Any]:
-    if isinstance(answer, ClassProbabilities):
+def _answer_row(answer: Answer) -> dict[str, Any]:
+    if not isinstance(answer, Detections):
         return {"probabilities": answer.probabilities.tolist()}
     return {
         "xyxy": answer.xyxy.tolist(),

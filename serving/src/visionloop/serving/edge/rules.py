@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from visionloop.core.entities import ClassProbabilities, Detections, Prediction
+from visionloop.core.entities import Detections, Prediction
 from visionloop.core.errors import ConfigError
 from visionloop.core.plugins import resolve
 from visionloop.serving.params import RuleParams
@@ -51,7 +51,7 @@ class Rule(Protocol):
 
 
 class ClassConfidence:
-    """Fires where a class of the whole picture is at least this probable.
+    """Fires where a class or an attribute of the whole picture is at least this probable.
 
     Raises
     ------
@@ -65,7 +65,7 @@ class ClassConfidence:
 
     def look(self, prediction: Prediction) -> Observation | None:
         """The class, where it is probable enough."""
-        if not isinstance(prediction.answer, ClassProbabilities):
+        if isinstance(prediction.answer, Detections):
             return None
         confidence = float(prediction.answer.probabilities[self._class_id])
         if confidence < self.params.minimum_confidence:

@@ -28,6 +28,13 @@ class RecipeParams(StrictModel):
     per_image: list[int] = Field(
         default=[3, 10], min_length=2, max_length=2, description="fewest and most of one image"
     )
+    turned_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the made samples that are turned by quarters and mirrored at "
+        "random; for products without an upper side",
+    )
 
     @model_validator(mode="after")
     def _check_per_image(self) -> RecipeParams:

@@ -74,8 +74,18 @@ def make_sample(
     for _ in range(TRIES):
         made = cast("MadeSample | None", function(params, pool, generator))
         if made is not None:
-            return made
+            return _turn_some(made, params, generator)
     return None
+
+
+def _turn_some(made: MadeSample, params: RecipeParams, generator: Generator) -> MadeSample:
+    """Turn the share of the samples that the recipe asks for."""
+    from visionloop.data.synthesis.turning import turn_sample
+
+    if not params.turned_share or generator.random() >= params.turned_share:
+        return made
+    quarters, mirrored = int(generator.integers(4)), bool(generator.integers(2))
+    return turn_sample(made, quarters=quarters, mirrored=mirrored)
 
 
 def boxes_of(source: Source, classes: list[str] | None = None) -> list[Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["say_done", "say_step", "track"]
 
@@ -24,19 +28,27 @@ def track(rows: Iterable[Row], description: str, *, total: int | None = None) ->
     total : int or None
         Number of rows; taken from ``len(rows)`` where it has one.
     """
-    from rich.console import Console
-
     if total is None and isinstance(rows, Sequence):
         total = len(rows)
-    console = Console(stderr=True)
+    console = _make_console()
     if console.is_terminal:
         yield from _track_with_bar(rows, description, total, console)
     else:
         yield from _track_with_lines(rows, description, total)
 
 
+def _make_console() -> Console:
+    """A console on stderr. The first import of rich draws from Python's global generator,
+    and work that was seeded must not notice that its progress is shown."""
+    state = random.getstate()
+    from rich.console import Console
+
+    random.setstate(state)
+    return Console(stderr=True)
+
+
 def _track_with_bar(
-    rows: Iterable[Row], description: str, total: int | None, console: object
+    rows: Iterable[Row], description: str, total: int | None, console: Console
 ) -> Iterator[Row]:
     from rich.progress import (
         BarColumn,
@@ -52,7 +64,7 @@ def _track_with_bar(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:  # type: ignore[arg-type]
+    with Progress(*columns, console=console, transient=True) as bar:
         yield from bar.track(rows, total=total, description=description)
 
 

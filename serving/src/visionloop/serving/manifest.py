@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from visionloop.core.config import StrictModel, VisionTask
 
-__all__ = ["ImageInput", "Lineage", "Manifest", "ModelOutputs"]
+__all__ = ["CalibrationFacts", "ImageInput", "Lineage", "Manifest", "ModelOutputs"]
 
 
 OUTPUT_KINDS: dict[str, tuple[str, ...]] = {
@@ -75,6 +75,16 @@ class Lineage(StrictModel):
     weights: str = Field(default="", description="the weights that training started from")
 
 
+class CalibrationFacts(StrictModel):
+    """How the confidences were calibrated; the temperature is inside the graph."""
+
+    temperature: float = Field(default=1.0, gt=0, description="1: as the network gives them")
+    samples: int = Field(default=0, ge=0, description="statements it was fitted on")
+    error_before: float = Field(default=0.0, ge=0, description="expected calibration error")
+    error_after: float = Field(default=0.0, ge=0, description="with the temperature")
+    why_not: str = Field(default="", description="why the temperature is 1")
+
+
 class Manifest(StrictModel):
     """The whole of ``manifest.json``."""
 
@@ -88,6 +98,7 @@ class Manifest(StrictModel):
     thresholds: dict[str, float] = Field(
         default={}, description="smallest confidence that counts, by class"
     )
+    calibration: CalibrationFacts = CalibrationFacts()
     max_iou: float = Field(
         default=0.7, ge=0, le=1, description="boxes of a class that overlap more are one"
     )

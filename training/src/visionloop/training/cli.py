@@ -31,6 +31,7 @@ def export(workspace: WorkspaceOption = None) -> None:
     from visionloop.training.export import export
 
     report = export(workspace=find_workspace(workspace))
+    print(f"calibration: {report.calibration_summary}")
     print(f"parity: {report.parity_summary}")
     say_done("package", report.package, "visionloop evaluate evaluate")
 

@@ -12,23 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.config import ProjectParams, load_blocks
-from visionloop.core.errors import DataError, RefusedError
+from visionloop.core.errors import ConfigError, DataError, RefusedError
 from visionloop.core.files import write_bytes, write_json
 from visionloop.core.progress import say_step
 from visionloop.core.targets import ParityTargets, load_targets
 from visionloop.core.workspace import Workspace
-from visionloop.data.versions.version import load_version
+from visionloop.data.versions.version import DatasetVersion, load_version
 from visionloop.serving.images import read_image
-from visionloop.serving.manifest import Lineage, Manifest
+from visionloop.serving.manifest import CalibrationFacts, Lineage, Manifest
 from visionloop.serving.package import ModelPackage, load_package, write_package
 from visionloop.serving.parity import Parity
 from visionloop.serving.signing import signing_key
+from visionloop.training.calibration.calibrate import Calibration, calibrate
+from visionloop.training.calibration.report import write_calibration
 from visionloop.training.checkpoint import Checkpoint, CheckpointFacts, load_checkpoint
 from visionloop.training.families.table import Family, load_family
 from visionloop.training.params import ExportParams, TrainingParams
 from visionloop.training.parity import compare_package, parity_problems
 
 __all__ = ["ExportReport", "candidate_package", "export"]
+
+ANOMALY_THRESHOLD = 0.5
+"""Anomaly families answer one half at the limit that their asked false-alarm rate gave."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,14 @@ class ExportReport:
     model_sha256 : str
         Of ``model.onnx``: the same for the same checkpoint.
     parity : Parity
+    calibration : Calibration
     """
 
     package: Path
     package_sha256: str
     model_sha256: str
     parity: Parity
+    calibration: Calibration
 
     @property
     def parity_summary(self) -> str:
@@ -59,12 +66,25 @@ class ExportReport:
             f"{boxes if found.boxes else ''}"
         )
 
+    @property
+    def calibration_summary(self) -> str:
+        """One line for people."""
+        fit = self.calibration.fit
+        if fit.why_not:
+            return f"temperature 1 ({fit.why_not})"
+        return (
+            f"temperature {fit.temperature:g} from {fit.samples} statements of the val split, "
+            f"calibration error {fit.error_before:.3f} -> {fit.error_after:.3f}"
+        )
+
 
 def export(*, workspace: Workspace) -> ExportReport:
-    """Export the checkpoint to ``artifacts/package`` and write ``reports/export/parity.json``.
+    """Calibrate and export the checkpoint to ``artifacts/package``; write ``reports/export``.
 
     Raises
     ------
+    ConfigError
+        If ``class_miss_costs`` names a class that the checkpoint does not have.
     DataError
         If checkpoint, dataset version or images are missing or damaged.
     InputError
@@ -78,20 +98,28 @@ def export(*, workspace: Workspace) -> ExportReport:
     limits = load_targets(workspace.targets).parity
     signing_key()  # a missing key is said before the minutes of work, not after
     checkpoint = load_checkpoint(workspace.checkpoint)
-    images = _parity_images(workspace, checkpoint, params.parity_samples)
+    version = _load_version(workspace, checkpoint.facts)
+    _refuse_unknown_classes(workspace, checkpoint.facts, params)
+    images = _parity_images(version, params.parity_samples)
     family = load_family(checkpoint.facts.family)
+    kind = family.outputs.kind
     network = family.build(checkpoint)
+    calibration = calibrate(
+        network, facts=checkpoint.facts, kind=kind, version=version, params=params
+    )
+    network = calibration.apply(network, kind)
     workspace.package.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workspace.package.parent, prefix=".export.") as folder:
         model = Path(folder) / "model.onnx"
         say_step(f"exporting {checkpoint.facts.family} to ONNX")
         family.export(network, checkpoint, model)
-        manifest = _manifest(checkpoint.facts, family, params)
+        manifest = _manifest(checkpoint.facts, family, params, calibration)
         with candidate_package(Path(folder) / "package", model, manifest) as candidate:
             say_step(f"comparing package and checkpoint on {len(images)} images")
             parity = compare_package(network, candidate, images)
         problems = parity_problems(parity, limits)
         _write_parity(workspace, parity, problems, limits, candidate, checkpoint)
+        write_calibration(workspace.reports / "export", calibration)
         if problems:
             raise RefusedError(
                 f"package of {checkpoint.facts.name}",
@@ -99,7 +127,8 @@ def export(*, workspace: Workspace) -> ExportReport:
                 f"see {workspace.reports / 'export' / 'parity.json'}",
             )
         sha256 = write_package(workspace.package, model=model, manifest=manifest)
-    return ExportReport(workspace.package, sha256, candidate.manifest.files["model.onnx"], parity)
+    model_sha256 = candidate.manifest.files["model.onnx"]
+    return ExportReport(workspace.package, sha256, model_sha256, parity, calibration)
 
 
 @contextmanager
@@ -121,11 +150,8 @@ def _public_key(private_key: Path) -> bytes:
     )
 
 
-def _parity_images(
-    workspace: Workspace, checkpoint: Checkpoint, count: int
-) -> list[NDArray[np.uint8]]:
-    """Images of the val split (train where there is none), spread over it."""
-    facts = checkpoint.facts
+def _load_version(workspace: Workspace, facts: CheckpointFacts) -> DatasetVersion:
+    """The dataset version that the checkpoint was trained on."""
     version = load_version(workspace.version(facts.dataset_version), workspace.images)
     if version.fingerprint != facts.dataset_fingerprint:
         raise DataError(
@@ -134,14 +160,46 @@ def _parity_images(
             f"{facts.dataset_fingerprint[:12]}",
             "visionloop train train",
         )
+    return version
+
+
+def _refuse_unknown_classes(
+    workspace: Workspace, facts: CheckpointFacts, params: ExportParams
+) -> None:
+    unknown = sorted(set(params.calibration.class_miss_costs) - set(facts.classes))
+    if unknown:
+        raise ConfigError(
+            f"{workspace.params}, training.export.calibration.class_miss_costs",
+            f"names unknown classes: {', '.join(unknown)}",
+            f"the checkpoint has: {', '.join(facts.classes)}",
+        )
+
+
+def _parity_images(version: DatasetVersion, count: int) -> list[NDArray[np.uint8]]:
+    """Images of the val split (train where there is none), spread over it."""
     rows = version.split("val")
     rows = version.split("train") if rows.empty else rows
     places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
     return [read_image(version.images / rows["file_name"].iloc[place]) for place in places]
 
 
-def _manifest(facts: CheckpointFacts, family: Family, params: ExportParams) -> Manifest:
-    is_detection = facts.vision_task == "detection"
+def _thresholds(
+    facts: CheckpointFacts, params: ExportParams, calibration: Calibration
+) -> dict[str, float]:
+    """Smallest confidences by class: chosen ones, else those of the vision task."""
+    if calibration.thresholds:
+        return {name: one.threshold for name, one in calibration.thresholds.items()}
+    if facts.vision_task == "detection":
+        return dict.fromkeys(facts.classes, params.min_confidence)
+    if facts.vision_task == "anomaly":
+        return {facts.classes[1]: ANOMALY_THRESHOLD}
+    return {}
+
+
+def _manifest(
+    facts: CheckpointFacts, family: Family, params: ExportParams, calibration: Calibration
+) -> Manifest:
+    fit = calibration.fit
     return Manifest(
         name=facts.name,
         vision_task=facts.vision_task,
@@ -149,7 +207,14 @@ def _manifest(facts: CheckpointFacts, family: Family, params: ExportParams) -> M
         classes=facts.classes,
         input=facts.input,
         outputs=family.outputs,
-        thresholds=dict.fromkeys(facts.classes, params.min_confidence) if is_detection else {},
+        thresholds=_thresholds(facts, params, calibration),
+        calibration=CalibrationFacts(
+            temperature=fit.temperature,
+            samples=fit.samples,
+            error_before=round(fit.error_before, 6),
+            error_after=round(fit.error_after, 6),
+            why_not=fit.why_not,
+        ),
         max_iou=params.max_iou,
         lineage=Lineage(
             dataset_fingerprint=facts.dataset_fingerprint,

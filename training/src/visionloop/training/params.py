@@ -8,7 +8,7 @@ from pydantic import Field
 
 from visionloop.core.config import StrictModel
 
-__all__ = ["BackboneParams", "ExportParams", "PlantedFault", "TrainingParams"]
+__all__ = ["BackboneParams", "CalibrationParams", "ExportParams", "PlantedFault", "TrainingParams"]
 
 PlantedFault = Literal["none", "shuffled_labels"]
 
@@ -24,6 +24,31 @@ class BackboneParams(StrictModel):
     )
 
 
+class CalibrationParams(StrictModel):
+    """How confidences are made to mean what they say; the val split decides."""
+
+    temperature: bool = Field(
+        default=True, description="scale confidences by one temperature, inside the graph"
+    )
+    thresholds: Literal["fixed", "cost"] = Field(
+        default="fixed",
+        description="fixed: min_confidence for every class; cost: where misses and false alarms "
+        "of a class cost least on the val split",
+    )
+    miss_cost: float = Field(default=1.0, ge=0, description="of an object or class not named")
+    false_alarm_cost: float = Field(default=1.0, ge=0, description="of one wrongly named")
+    class_miss_costs: dict[str, float] = Field(
+        default_factory=dict, description="class to its own miss_cost"
+    )
+    min_samples: int = Field(
+        default=30, ge=1, description="statements below which no temperature is fitted"
+    )
+    min_class_samples: int = Field(
+        default=10, ge=1, description="true cases below which a class keeps min_confidence"
+    )
+    max_samples: int = Field(default=2000, ge=1, description="val samples that are looked at")
+
+
 class ExportParams(StrictModel):
     """What ``export`` writes into the package; a change here needs no training."""
 
@@ -35,6 +60,9 @@ class ExportParams(StrictModel):
     )
     parity_samples: int = Field(
         default=16, ge=1, description="images on which package and checkpoint are compared"
+    )
+    calibration: CalibrationParams = Field(
+        default_factory=CalibrationParams, description="confidences, see CalibrationParams"
     )
 
 

@@ -64,10 +64,19 @@ class Yolo:
 
     def export(self, network: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> None:
         """ONNX with any batch size; batch norm is folded into the convolutions."""
-        fused = DetectorForExport(copy.deepcopy(network.network).fuse(verbose=False)).eval()
+        fused = _fuse(network)
         spec = checkpoint.facts.input
         names = ["detections", "embedding"]
         export_traced(fused, path, height=spec.height, width=spec.width, outputs=names)
+
+
+def _fuse(network: torch.nn.Module) -> torch.nn.Module:
+    """A copy with batch norm folded in; what stands around the detector stays."""
+    fused = copy.deepcopy(network)
+    for part in list(fused.modules()):
+        if isinstance(part, DetectorForExport):
+            part.network = part.network.fuse(verbose=False)
+    return fused.eval()
 
 
 class DetectorForExport(torch.nn.Module):  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""Calibration of a trained network: confidences that mean what they say, thresholds by cost."""

@@ -53,6 +53,9 @@ def assert_run_is_complete(report, *, epochs: int) -> None:
     assert [row.step for row in history] == list(range(1, epochs + 1))
     dataset = run.inputs.dataset_inputs[0].dataset
     assert report.dataset_fingerprint.startswith(dataset.digest)
+    memory = client.get_metric_history(report.run_id, "system/process_memory_megabytes")
+    assert len(memory) == epochs
+    assert min(row.value for row in memory) > 50
     names = {row.path for row in client.list_artifacts(report.run_id, "training")}
     assert "training/curves.png" in names
 

@@ -1,4 +1,4 @@
-"""Commands of the training stage: train, export, backbone."""
+"""Commands of the training stage: train, search, export, backbone."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ def train(workspace: WorkspaceOption = None) -> None:
     if report.tracking_problem:
         print(f"MLflow: {report.tracking_problem}")
     say_done("checkpoint", report.checkpoint, "visionloop train export")
+
+
+@app.command()
+def search(workspace: WorkspaceOption = None) -> None:
+    """Search better numbers for the training block; an interrupted search goes on."""
+    from visionloop.training.search.search import search
+
+    report = search(workspace=find_workspace(workspace))
+    print(f"{report.trials} trials ({report.resumed_from} from before), best {report.value:.6g}")
+    for name, value in report.best.items():
+        print(f"training.{name}: {value}")
+    next_step = "put the numbers into params.yaml, then visionloop train train"
+    say_done("search", report.folder / "search.png", next_step)
 
 
 @app.command()

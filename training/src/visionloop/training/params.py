@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from visionloop.core.config import StrictModel
+from visionloop.training.search.params import SearchParams
 
 __all__ = ["BackboneParams", "CalibrationParams", "ExportParams", "PlantedFault", "TrainingParams"]
 
@@ -111,6 +112,10 @@ class TrainingParams(StrictModel):
 
     export: ExportParams = Field(
         default_factory=ExportParams, description="the verb export, see ExportParams"
+    )
+
+    search: SearchParams = Field(
+        default_factory=SearchParams, description="the verb search, see SearchParams"
     )
 
     def epochs_for(self, train_samples: int) -> int:

@@ -28,6 +28,7 @@ __all__ = ["TrackedRun", "start_run"]
 Record = dict[str, Any]
 
 SPOOL_NAME = "spool.jsonl"
+PARENT_TAG = "mlflow.parentRunId"
 REQUEST_SECONDS = "20"
 """A server that accepts a connection but does not answer is given up after this."""
 
@@ -98,9 +99,9 @@ class TrackedRun:
         if self._client is None:
             say_step(f"MLflow: {self.problem}; what was logged waits in {self._spool}")
 
-    def connect(self, resumed_run_id: str) -> None:
+    def connect(self, resumed_run_id: str, parent_run_id: str = "") -> None:
         """Create the run, join ``MLFLOW_RUN_ID``, or go on with an interrupted run."""
-        joined = os.environ.get("MLFLOW_RUN_ID", "")
+        joined = "" if parent_run_id else os.environ.get("MLFLOW_RUN_ID", "")
         try:
             self._client = _connect(self._workspace)
             if self._spool.is_file():
@@ -124,6 +125,8 @@ class TrackedRun:
         except Exception as error:
             self.run_id = joined or resumed_run_id
             self._give_up(error)
+        if parent_run_id:
+            self.set_tags({PARENT_TAG: parent_run_id})
 
     def _send(self, record: Record) -> None:
         if self._client is not None:
@@ -169,7 +172,12 @@ class TrackedRun:
 
 
 def start_run(
-    workspace: Workspace, *, experiment: str, name: str, resumed_run_id: str = ""
+    workspace: Workspace,
+    *,
+    experiment: str,
+    name: str,
+    resumed_run_id: str = "",
+    parent_run_id: str = "",
 ) -> TrackedRun:
     """Start, join or resume the MLflow run of a training.
 
@@ -181,6 +189,8 @@ def start_run(
         Name of the run, for people.
     resumed_run_id : str
         Run of an interrupted training.
+    parent_run_id : str
+        Run that this one is shown below.
 
     Raises
     ------
@@ -188,7 +198,7 @@ def start_run(
         If ``MLFLOW_RUN_ID`` names a run that the server does not have.
     """
     run = TrackedRun(workspace, experiment, name)
-    run.connect(resumed_run_id)
+    run.connect(resumed_run_id, parent_run_id)
     return run
 
 

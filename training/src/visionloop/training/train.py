@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -20,13 +21,19 @@ from visionloop.data.versions.version import DatasetVersion, load_version
 from visionloop.training.checkpoint import CheckpointFacts, save_checkpoint
 from visionloop.training.families.table import Family, TrainedModel, TrainingJob, load_family
 from visionloop.training.history import write_history
+from visionloop.training.memory import explain_failure
 from visionloop.training.params import TrainingParams
 from visionloop.training.resume import EpochRow, ResumePoint, open_resume_point
+from visionloop.training.system_metrics import SystemMetrics
 from visionloop.training.tracking import TrackedRun, start_run
 from visionloop.training.truth import count_train_mix
 from visionloop.training.weights import FoundWeights, find_weights
 
-__all__ = ["TrainReport", "train"]
+__all__ = ["StoppedEarly", "TrainReport", "train"]
+
+
+class StoppedEarly(Exception):
+    """Raised by whoever watches a training to end it: nothing is wrong, it is not worth more."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class _Inputs:
         """Fingerprint of everything that the result depends on."""
         content = [
             self.project.model_dump(mode="json"),
-            self.params.model_dump(mode="json", exclude={"export"}),
+            self.params.model_dump(mode="json", exclude={"export", "search"}),
             self.version.fingerprint,
             self.weights.lineage,
             self.epochs,
@@ -81,11 +88,25 @@ class _Inputs:
         return sha256_of_bytes(canonical_json(content))
 
 
-def train(*, workspace: Workspace) -> TrainReport:
+def train(
+    *,
+    workspace: Workspace,
+    parent_run_id: str = "",
+    watch: Callable[[EpochRow], None] | None = None,
+) -> TrainReport:
     """Train the family of ``params.yaml`` on its dataset version.
 
     Writes ``artifacts/checkpoint`` and ``reports/training``. Every epoch leaves a resume
     point: after Ctrl-C or a crash the same call goes on from it.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    parent_run_id : str
+        MLflow run that this one is a child of, such as a search.
+    watch : callable or None
+        Sees each epoch's row once it is durable; it may raise :class:`StoppedEarly` to end
+        the training there.
 
     Raises
     ------
@@ -96,7 +117,8 @@ def train(*, workspace: Workspace) -> TrainReport:
     MissingExtraError
         If the family's libraries are not installed.
     VisionloopError
-        If the loss is not finite; the MLflow run is then FAILED, with the reason.
+        If the loss is not finite or memory runs out; the MLflow run is then FAILED, with the
+        reason, and the last good epoch is kept.
     """
     # Before torch starts its threads: threads that spin while they wait make training several
     # times slower as soon as anything else runs on the machine.
@@ -112,16 +134,22 @@ def train(*, workspace: Workspace) -> TrainReport:
         experiment=inputs.project.model,
         name=f"{inputs.version.name} {workspace.variant}".strip(),
         resumed_run_id=resume.run_id,
+        parent_run_id=parent_run_id,
     )
     resume.remember_run(run.run_id)
     try:
-        trained, facts = _train_and_log(inputs, resume, run)
+        trained, facts = _train_and_log(inputs, resume, run, watch)
+    except StoppedEarly as stop:
+        run.finish("KILLED", str(stop))
+        resume.clear()
+        raise
     except KeyboardInterrupt:
         run.finish("KILLED", "interrupted; the same command goes on")
         raise
     except Exception as error:
-        run.finish("FAILED", str(error))
-        raise
+        known = explain_failure(error)
+        run.finish("FAILED", str(known))
+        raise known from (None if known is error else error)
     resume.clear()
     return TrainReport(
         checkpoint=workspace.checkpoint,
@@ -166,18 +194,24 @@ def _read_inputs(workspace: Workspace) -> _Inputs:
 
 
 def _train_and_log(
-    inputs: _Inputs, resume: ResumePoint, run: TrackedRun
+    inputs: _Inputs,
+    resume: ResumePoint,
+    run: TrackedRun,
+    watch: Callable[[EpochRow], None] | None,
 ) -> tuple[TrainedModel, CheckpointFacts]:
     start = time.monotonic()
     commit = _git_commit(inputs.workspace.root)
     if not resume.epoch:
         _log_inputs(inputs, run, commit)
     run.log_missing_epochs(resume.history)
+    system = SystemMetrics()
 
     def on_epoch(row: EpochRow) -> None:
-        run.log_epoch(row)
+        run.log_epoch({**row, **system.read()})
         shown = ", ".join(f"{name} {value:.4f}" for name, value in row.items() if name != "epoch")
         say_step(f"epoch {int(row['epoch'])}/{inputs.epochs}: {shown}")
+        if watch is not None:
+            watch(row)
 
     job = TrainingJob(
         workspace=inputs.workspace,

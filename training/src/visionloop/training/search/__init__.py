@@ -1,0 +1,1 @@
+"""Search of hyper-parameters: trials of one study, each a training, resumable."""

@@ -115,7 +115,7 @@ def test_boxes_without_a_true_one_raise_their_class_threshold(boards, cells, set
 def test_an_anomaly_network_keeps_its_own_limit(embedded_cells):
     train(workspace=embedded_cells)
     checkpoint = load_checkpoint(embedded_cells.checkpoint)
-    network = load_family("efficientnet").build(checkpoint)
+    network = load_family("efficientnet", embedded_cells.root).build(checkpoint)
     found = calibrate(
         network,
         facts=checkpoint.facts.model_copy(update={"vision_task": "anomaly"}),

@@ -169,7 +169,7 @@ def _read_inputs(workspace: Workspace) -> _Inputs:
     )
     project, params = blocks["project"], blocks["training"]
     version = load_version(workspace.version(blocks["data"].version), workspace.images)
-    family = load_family(params.family)
+    family = load_family(params.family, workspace.root)
     problems = []
     if version.vision_task != project.vision_task:
         problems.append(

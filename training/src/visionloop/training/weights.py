@@ -61,6 +61,16 @@ class WeightsRow:
 
 
 WEIGHTS: dict[str, WeightsRow] = {
+    "none": WeightsRow(
+        architecture="",
+        library="",
+        files=(),
+        package="",
+        hub="",
+        mean=(0.0, 0.0, 0.0),
+        std=(255.0, 255.0, 255.0),
+        licence="",
+    ),
     "efficientnet-lite0": WeightsRow(
         architecture="tf_efficientnet_lite0",
         library="timm",
@@ -171,6 +181,8 @@ def find_weights(name: str, *, allow_scratch: bool = False) -> FoundWeights:
         If nothing was found and scratch is not allowed; it lists every place tried.
     """
     row = weights_row(name)
+    if not row.library:
+        return FoundWeights(name, row, "scratch (none were asked for)", None, "", row.mean, row.std)
     tried: list[str] = []
     for look in (_in_folder, _in_package, _at_hub):
         found = look(name, row, tried)

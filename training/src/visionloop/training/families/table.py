@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visionloop.core.config import ProjectParams
+from visionloop.core.errors import ConfigError, MissingExtraError
 from visionloop.core.plugins import resolve
 from visionloop.core.workspace import Workspace
 from visionloop.data.versions.version import DatasetVersion
@@ -107,8 +109,15 @@ class Family(Protocol):
         ...
 
 
-def load_family(name: str) -> Family:
+def load_family(name: str, folder: Path) -> Family:
     """The family ``name``, its libraries imported.
+
+    Parameters
+    ----------
+    name : str
+        Row of the table, or ``"module:Class"`` of a family of the project's own.
+    folder : Path
+        The project's folder; modules of families of its own are looked for here first.
 
     Raises
     ------
@@ -117,7 +126,37 @@ def load_family(name: str) -> Family:
     MissingExtraError
         If its libraries are not installed.
     """
+    if ":" in name:
+        return _load_own(name, folder)
     family: Family = resolve(
         FAMILIES, name, kind="model family", extra=EXTRAS.get(name, "training")
     )()
+    return family
+
+
+def _load_own(name: str, folder: Path) -> Family:
+    """A family that stands in no table: a module beside ``params.yaml``, or an installed one."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    module_name = name.partition(":")[0]
+    try:
+        family: Family = resolve({name: name}, name, kind="model family")()
+    except MissingExtraError:
+        if (folder / f"{module_name.replace('.', '/')}.py").is_file():
+            raise
+        raise ConfigError(
+            f"training.family '{name}'",
+            f"there is no module '{module_name}' in {folder}, nor an installed one",
+            f"name a file beside params.yaml, or a row of the table: {', '.join(FAMILIES)}",
+        ) from None
+    except AttributeError as error:
+        raise ConfigError(f"training.family '{name}'", f"the module has none: {error}") from None
+    lacking = [part for part in ("vision_task", "outputs", "train", "build", "export")
+               if not hasattr(family, part)]  # fmt: skip
+    if lacking:
+        raise ConfigError(
+            f"training.family '{name}'",
+            f"is no model family: it lacks {', '.join(lacking)}",
+            "see examples/02_add_a_model_family",
+        )
     return family

@@ -84,8 +84,12 @@ class RuleParams(StrictModel):
     class_name: str = Field(
         default="", description="the class that matters; empty is any (detection_present)"
     )
-    minimum_confidence: float = Field(
-        default=0.5, ge=0, le=1, description="smallest probability or confidence that counts"
+    minimum_confidence: float | None = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="smallest probability or confidence that counts; null: the threshold that the "
+        "package has for the class",
     )
     priority: int = Field(default=1, ge=0, le=9, description="0 leaves the device first")
 

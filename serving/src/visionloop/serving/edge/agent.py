@@ -98,7 +98,7 @@ def run_agent(
             )
             if worker is None or worker.package.sha256 != package.sha256:
                 predictor = _make_predictor(params, release, package)
-                rules = make_rules(params.rules, package.manifest.classes)
+                rules = make_rules(params.rules, package.manifest)
                 worker = _Worker(workspace.edge, connection, params, predictor, rules)
                 say_step(f"edge: release {release.number} of '{model}' serves")
             number = release.number

@@ -11,9 +11,17 @@ import numpy as np
 from visionloop.core.entities import Detections, Prediction
 from visionloop.core.errors import ConfigError
 from visionloop.core.plugins import resolve
+from visionloop.serving.manifest import Manifest
 from visionloop.serving.params import RuleParams
 
-__all__ = ["RULES", "ClassConfidence", "DetectionPresent", "Observation", "Rule", "make_rules"]
+__all__ = [
+    "RULES",
+    "ClassConfidence",
+    "DetectionPresent",
+    "Observation",
+    "Rule",
+    "make_rules",
+]
 
 RULES = {
     "class_confidence": "visionloop.serving.edge.rules:ClassConfidence",
@@ -61,6 +69,7 @@ class ClassConfidence:
 
     def __init__(self, params: RuleParams, classes: Sequence[str]) -> None:
         self.params = params
+        self._limit = _limit_of(params)
         self._class_id = _class_id(params, classes)
 
     def look(self, prediction: Prediction) -> Observation | None:
@@ -68,7 +77,7 @@ class ClassConfidence:
         if isinstance(prediction.answer, Detections):
             return None
         confidence = float(prediction.answer.probabilities[self._class_id])
-        if confidence < self.params.minimum_confidence:
+        if confidence < self._limit:
             return None
         return Observation(self.params.class_name, confidence)
 
@@ -84,6 +93,7 @@ class DetectionPresent:
 
     def __init__(self, params: RuleParams, classes: Sequence[str]) -> None:
         self.params = params
+        self._limit = _limit_of(params)
         self._classes = list(classes)
         self._class_id = _class_id(params, classes) if params.class_name else None
 
@@ -92,7 +102,7 @@ class DetectionPresent:
         answer = prediction.answer
         if not isinstance(answer, Detections):
             return None
-        counts = answer.confidence >= self.params.minimum_confidence
+        counts = answer.confidence >= self._limit
         if self._class_id is not None:
             counts &= answer.class_id == self._class_id
         if not counts.any():
@@ -103,15 +113,51 @@ class DetectionPresent:
         return Observation(name, float(boxes.confidence[best]), boxes)
 
 
-def make_rules(params: Sequence[RuleParams], classes: Sequence[str]) -> list[Rule]:
-    """Build the rules of a configuration for a package's classes.
+def make_rules(params: Sequence[RuleParams], manifest: Manifest) -> list[Rule]:
+    """Build the rules of a configuration for a package.
 
     Raises
     ------
     ConfigError
-        If a kind or a class is unknown.
+        If a kind or a class is unknown, or a rule leaves its limit to a package that has
+        none for the class.
     """
-    return [resolve(RULES, row.kind, kind="rule", extra="edge")(row, classes) for row in params]
+    return [
+        resolve(RULES, row.kind, kind="rule", extra="edge")(row, manifest.classes)
+        for row in (_with_limit(row, manifest) for row in params)
+    ]
+
+
+def _with_limit(params: RuleParams, manifest: Manifest) -> RuleParams:
+    """The rule with the package's threshold where it names none of its own."""
+    if params.minimum_confidence is not None:
+        return params
+    if not params.class_name and manifest.thresholds:
+        # The predictor shows no box below its class's threshold, so the least of them is none.
+        limit: float | None = min(manifest.thresholds.values())
+    else:
+        limit = manifest.thresholds.get(params.class_name)
+    if limit is None:
+        raise ConfigError(
+            f"rule '{params.name}'",
+            f"leaves minimum_confidence to the package, which has no threshold for "
+            f"'{params.class_name}'",
+            "give the rule a number, or export with calibration.thresholds: cost",
+        )
+    return params.model_copy(update={"minimum_confidence": limit})
+
+
+def _limit_of(params: RuleParams) -> float:
+    """The smallest confidence of a rule whose limit is known.
+
+    Raises
+    ------
+    ConfigError
+        If it still is that of a package.
+    """
+    if params.minimum_confidence is None:
+        raise ConfigError(f"rule '{params.name}'", "has no minimum_confidence")
+    return params.minimum_confidence
 
 
 def _class_id(params: RuleParams, classes: Sequence[str]) -> int:

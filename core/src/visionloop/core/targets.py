@@ -88,6 +88,18 @@ class DeploymentTargets(StrictModel):
     privacy: Literal["images_stay_on_site", "cloud_allowed"]
     uptime_percent: float = Field(ge=0, le=100)
     sites: int = Field(gt=0)
+    cameras: int = Field(
+        default=0, ge=0, description="of all sites; 0: cameras_per_device at every site"
+    )
+    load: Literal["steady", "bursts"] = Field(
+        default="steady", description="bursts: much at times, nothing for hours"
+    )
+    device: str = Field(
+        default="jetson-orin-nano", description="row of the table of devices in pipelines/plan"
+    )
+    licences: Literal["any", "permissive"] = Field(
+        default="any", description="permissive: no AGPL in training either"
+    )
 
 
 class CostTargets(StrictModel):
@@ -95,6 +107,8 @@ class CostTargets(StrictModel):
 
     per_1000_inferences: float = Field(ge=0, description="currency units, cloud side")
     device_price: float = Field(ge=0, description="currency units a device")
+    energy_per_kwh: float = Field(default=0.3, ge=0, description="currency units")
+    months: int = Field(default=24, gt=0, description="in which hardware has to pay for itself")
 
 
 class MonitoringTargets(StrictModel):

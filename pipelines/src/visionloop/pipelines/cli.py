@@ -32,6 +32,7 @@ GROUPS: dict[str, tuple[str, str]] = {
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("visionloop.pipelines.ring_cli:init", "Make a project folder for a recipe."),
     "doctor": ("visionloop.pipelines.ring_cli:doctor", "What is installed, reachable, free."),
+    "plan": ("visionloop.pipelines.ring_cli:plan", "Which family, edge or cloud, at what cost."),
     "demo": ("visionloop.pipelines.ring_cli:demo", "Run the whole ring on real images."),
     "up": ("visionloop.pipelines.ring_cli:up", "Make or open a project; start Label Studio."),
     "down": ("visionloop.pipelines.ring_cli:down", "Stop what `up` started."),

@@ -1,4 +1,4 @@
-"""The commands that span stages: init, doctor, demo, up, down, watch, keys."""
+"""The commands that span stages: init, plan, doctor, demo, up, down, watch, keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visionloop.core.cli import WorkspaceOption, new_app
 from visionloop.core.progress import say_done
 from visionloop.core.workspace import find_workspace
 
-__all__ = ["demo", "doctor", "down", "init", "keys", "up", "watch"]
+__all__ = ["demo", "doctor", "down", "init", "keys", "plan", "up", "watch"]
 
 RecipeOption = Annotated[str, typer.Option(help="solar, pcb or solar-full")]
 
@@ -65,6 +65,29 @@ def doctor(workspace: WorkspaceOption = None) -> None:
     problems = sum(finding.verdict == "problem" for finding in findings)
     say_done("problems", problems, "visionloop demo" if problems == 0 else "mend them first")
     raise typer.Exit(1 if problems else 0)
+
+
+def plan(
+    targets: Annotated[
+        Path | None, typer.Argument(help="targets.yaml (default: the project's)")
+    ] = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    from visionloop.pipelines.plan.plan import plan as make_plan
+
+    found, page = make_plan(workspace=find_workspace(workspace), path=targets)
+    print(f"{found.family.family}, {found.place.place}")
+    reasons = [*found.family.reasons, *found.place.edge, *found.place.cloud]
+    for reason in reasons:
+        print(f"  - {reason}")
+    figure = found.latency
+    print(f"  {figure.milliseconds:.1f} ms a picture, {figure.origin}: {figure.source}")
+    if found.here is not None and found.here != figure:
+        print(f"  {found.here.milliseconds:.1f} ms a picture, measured: {found.here.source}")
+    month = found.costs.break_even_month
+    when = f"after {month:.1f} months" if month < 1000 else "never"
+    print(f"  hardware {found.costs.hardware:,.0f}, paid for {when}")
+    say_done("plan", page, "visionloop init --recipe ... makes a project")
 
 
 def demo(

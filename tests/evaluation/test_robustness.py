@@ -22,6 +22,13 @@ def test_the_worst_case_is_measured_on_guarded_samples(made_measured) -> None:
     assert found.worst == min(values) and found.mean == pytest.approx(np.mean(values))
     assert found.retained == pytest.approx(np.mean(values) / found.clean.value)
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert found.mean_under_conditions == pytest.approx(np.mean(values))
+    for row in found.results:
+        summary = found.conditions[row.condition]
+        assert summary.mean == row.metric.value
+        assert summary.retained == pytest.approx(row.metric.value / found.clean.value)
+    page = (folder / "index.html").read_text()
+    assert page.index(found.worst_condition) < page.index("By condition")
 
 
 def test_darkness_hurts_a_brightness_model(cells) -> None:
@@ -33,6 +40,20 @@ def test_darkness_hurts_a_brightness_model(cells) -> None:
     assert {row.severity for row in found.results} == {2, 5}, "that of targets.yaml is added"
     assert found.results[-1].metric.value == pytest.approx(0.5)
     assert found.clean.value > 0.9 and found.retained < 0.9
+
+
+def test_conditions_come_together(cells) -> None:
+    def change(params) -> None:
+        both = "darkness+occlusion"
+        params["evaluation"]["robustness"] |= {
+            "conditions": ["darkness", "occlusion", both],
+            "severities": [2],
+        }
+
+    cells.edit("params.yaml", change)
+    found = robustness(workspace=cells.workspace).robustness
+    alone = [found.conditions[name].mean for name in ("darkness", "occlusion")]
+    assert found.conditions["darkness+occlusion"].mean <= min(alone) + 0.05
 
 
 def test_an_interrupted_run_goes_on(cells, monkeypatch, capsys) -> None:

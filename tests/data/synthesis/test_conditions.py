@@ -15,6 +15,7 @@ from visionloop.data.synthesis.conditions.table import (
     apply_condition,
     apply_condition_to_sample,
     changes_boxes,
+    check_condition,
 )
 
 
@@ -157,3 +158,26 @@ def test_wrong_input_is_refused(image):
             apply_condition(image, "noise", severity, 0)
     with pytest.raises(ValueError, match="uint8"):
         apply_condition(image.astype(np.float32), "noise", 1, 0)
+
+
+def test_joined_conditions_act_one_after_the_other(image):
+    joined = apply_condition(image, "darkness+noise", 3, 5)
+    alone = apply_condition(apply_condition(image, "darkness", 3, 5), "noise", 3, 5)
+    assert np.array_equal(joined, alone)
+    assert changes_boxes("darkness+tilt") and not changes_boxes("darkness+noise")
+
+
+def test_boxes_follow_all_that_is_joined(image):
+    boxes = np.array([[30, 40, 90, 120], [0, 0, 6, 6]], np.float32)
+    both = apply_condition_to_sample(image, boxes, "camera_shift+tilt", 5, 1)
+    first = apply_condition_to_sample(image, boxes, "camera_shift", 5, 1)
+    second = apply_condition_to_sample(first.image, first.xyxy, "tilt", 5, 1)
+    assert np.array_equal(both.image, second.image)
+    assert np.array_equal(both.xyxy, second.xyxy)
+    assert both.kept.sum() == len(both.xyxy)
+    assert not both.kept[~first.kept].any()
+
+
+def test_an_unknown_part_is_named():
+    with pytest.raises(ConfigError, match="'fogg'"):
+        check_condition("darkness+fogg")

@@ -151,6 +151,13 @@ class ConditionResult(StrictModel):
     metric: Estimate
 
 
+class ConditionSummary(StrictModel):
+    """One condition over its severities."""
+
+    mean: float | None = Field(description="mPC of the condition: mean over its severities")
+    retained: float | None = Field(description="rPC of the condition: that, divided by clean")
+
+
 class Robustness(StrictModel):
     """The whole of ``robustness.json``."""
 
@@ -165,8 +172,12 @@ class Robustness(StrictModel):
     mean: float | None = Field(description="mean over conditions at that severity")
     worst: float | None = Field(description="worst condition at that severity")
     worst_condition: str
-    retained: float | None = Field(
-        description="rPC: mean over conditions and severities, divided by clean"
+    mean_under_conditions: float | None = Field(
+        default=None, description="mPC: mean over conditions and severities"
+    )
+    retained: float | None = Field(description="rPC: mPC, divided by clean")
+    conditions: dict[str, ConditionSummary] = Field(
+        default_factory=dict, description="each condition over its severities"
     )
 
 

@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core.files import write_text
-from visionloop.evaluation.measurements import Part
+from visionloop.evaluation.measurements import Part, Robustness
 
-__all__ = ["InlinePicture", "evaluation_pictures", "inline_picture", "metric_rows", "render_page"]
+__all__ = [
+    "InlinePicture",
+    "condition_table",
+    "evaluation_pictures",
+    "inline_picture",
+    "metric_rows",
+    "render_page",
+]
 
 PICTURE_SCALE = 1.5
 """Dots of a picture for one CSS pixel."""
@@ -66,6 +73,23 @@ def metric_rows(part: Part) -> list[tuple[str, Any]]:
     for class_name, estimates in part.classes.items():
         rows += [(f"{metric} of {class_name}", one) for metric, one in estimates.items()]
     return rows
+
+
+def condition_table(robustness: Robustness) -> tuple[list[int], list[dict[str, Any]]]:
+    """Severities, and one row a condition: its estimates by severity, mPC and rPC; worst first."""
+    severities = sorted({row.severity for row in robustness.results})
+    known = {(row.condition, row.severity): row.metric for row in robustness.results}
+    rows = [
+        {
+            "condition": name,
+            "estimates": [known.get((name, severity)) for severity in severities],
+            "mean": one.mean,
+            "retained": one.retained,
+        }
+        for name, one in robustness.conditions.items()
+    ]
+    rows.sort(key=lambda row: (row["mean"] is None, row["mean"]))
+    return severities, rows
 
 
 def _number(value: float | None) -> str:

@@ -56,7 +56,8 @@ class RobustnessParams(StrictModel):
     conditions: list[str] = Field(
         default=["darkness", "blur", "noise", "occlusion"],
         min_length=1,
-        description="rows of the data stage's table of conditions",
+        description="rows of the data stage's table of conditions; joined by + they come "
+        "together: darkness+occlusion",
     )
     severities: list[Annotated[int, Field(ge=1, le=5)]] = Field(
         default=[3, 5],

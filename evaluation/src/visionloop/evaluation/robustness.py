@@ -1,8 +1,8 @@
 """``robustness``: the worst case first, on a fixed subset under conditions of a plant.
 
-rPC, the share of the clean metric that is left on average over conditions and
-severities, is from Michaelis et al., "Benchmarking Robustness in Object Detection",
-2019 (relative performance under corruption).
+mPC, the mean of the metric over conditions and severities, and rPC, its share of the clean
+metric, are from Michaelis et al., "Benchmarking Robustness in Object Detection", 2019
+(arXiv 1907.07484: mean and relative performance under corruption).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from visionloop.core.failpoints import failpoint
 from visionloop.core.files import canonical_json, sha256_of_bytes
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
+from visionloop.evaluation import pages
 from visionloop.evaluation.answers import (
     AnsweredSamples,
     answer_samples,
@@ -33,6 +34,7 @@ from visionloop.evaluation.inputs import EvaluationInputs, load_inputs
 from visionloop.evaluation.intervals import draw_weights, interval
 from visionloop.evaluation.measurements import (
     ConditionResult,
+    ConditionSummary,
     Estimate,
     Robustness,
     save_measurements,
@@ -52,7 +54,7 @@ CLEAN = ("clean", 0)
 
 @dataclass(frozen=True)
 class RobustnessReport:
-    """What ``robustness`` made: ``reports/robustness`` with robustness.json and curves.png."""
+    """What ``robustness`` made: ``reports/robustness`` with its json, curves and page."""
 
     folder: Path
     robustness: Robustness
@@ -98,6 +100,14 @@ def robustness(*, workspace: Workspace) -> RobustnessReport:
         minimum_mean=limits.minimum_mean,
         minimum_worst=limits.minimum_worst,
     )
+    pages.render_page(
+        folder / "index.html",
+        "robustness.html.j2",
+        robustness=content,
+        targets=inputs.targets,
+        table=pages.condition_table(content),
+        picture=pages.inline_picture(folder / "curves.png"),
+    )
     _forget(folder / "cache", used)
     return RobustnessReport(folder, content)
 
@@ -139,7 +149,7 @@ def stratified_subset(
 def summarise(
     inputs: EvaluationInputs, count: int, measured: list[tuple[str, int, Estimate]]
 ) -> Robustness:
-    """Mean and worst at the severity of ``targets.yaml``, and rPC over all severities."""
+    """Mean and worst at the severity of ``targets.yaml``, mPC and rPC over all severities."""
     nothing = Estimate(value=None, n=0, enough=False)
     clean, results = measured[0][2] if measured else nothing, measured[1:]
     limit = inputs.targets.worst_case.severity
@@ -150,6 +160,7 @@ def summarise(
     }
     worst_condition = min(at_limit, key=lambda name: at_limit[name]) if at_limit else ""
     values = [estimate.value for _, _, estimate in results if estimate.value is not None]
+    overall = float(np.mean(values)) if values else None
     return Robustness(
         metric=inputs.targets.quality.metric,
         package=inputs.package.sha256,
@@ -164,8 +175,27 @@ def summarise(
         mean=float(np.mean(list(at_limit.values()))) if at_limit else None,
         worst=at_limit.get(worst_condition),
         worst_condition=worst_condition,
-        retained=float(np.mean(values)) / clean.value if values and clean.value else None,
+        mean_under_conditions=overall,
+        retained=_share(overall, clean.value),
+        conditions=_by_condition(results, clean.value),
     )
+
+
+def _by_condition(
+    results: Sequence[tuple[str, int, Estimate]], clean: float | None
+) -> dict[str, ConditionSummary]:
+    """mPC and rPC of each condition, over its severities."""
+    found = {}
+    for name in dict.fromkeys(condition for condition, _, _ in results):
+        values = [one.value for condition, _, one in results if condition == name]
+        known = [value for value in values if value is not None]
+        mean = float(np.mean(known)) if known else None
+        found[name] = ConditionSummary(mean=mean, retained=_share(mean, clean))
+    return found
+
+
+def _share(value: float | None, clean: float | None) -> float | None:
+    return value / clean if value is not None and clean else None
 
 
 def _subset(inputs: EvaluationInputs) -> pandas.DataFrame:
@@ -191,14 +221,13 @@ def _subset(inputs: EvaluationInputs) -> pandas.DataFrame:
 
 def _conditions(inputs: EvaluationInputs) -> list[tuple[str, int]]:
     """Every condition at every severity; an unknown name is refused before the first image."""
-    from visionloop.core.plugins import resolve
-    from visionloop.data.synthesis.conditions.table import CONDITIONS
+    from visionloop.data.synthesis.conditions.table import check_condition
 
     wanted = inputs.params.robustness
     severities = sorted({*wanted.severities, inputs.targets.worst_case.severity})
     names = list(dict.fromkeys(wanted.conditions))
     for name in names:
-        resolve(CONDITIONS, name, kind="condition")
+        check_condition(name)
     return [(name, severity) for name in names for severity in severities]
 
 
@@ -241,7 +270,7 @@ def _answered(
     answered = AnsweredSamples(
         samples,
         list(truths.values()),
-        [one.answer for one in predictions],  # type: ignore[arg-type]
+        [one.answer for one in predictions],
         task,
         classes,
         thresholds,

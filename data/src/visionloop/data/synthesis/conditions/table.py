@@ -29,6 +29,7 @@ __all__ = [
     "apply_condition",
     "apply_condition_to_sample",
     "changes_boxes",
+    "check_condition",
 ]
 
 _HERE = "visionloop.data.synthesis.conditions"
@@ -99,9 +100,25 @@ ENGINE = 2
 _BOXES_CHANGE = frozenset({"camera_shift", "tilt", "occlusion", "occlusion_objects"})
 
 
+JOIN = "+"
+"""Between the names of conditions that come together: ``darkness+occlusion``."""
+
+
+def check_condition(name: str) -> None:
+    """Refuse a name that is neither a condition nor several of them joined by ``+``.
+
+    Raises
+    ------
+    ConfigError
+        Naming the nearest known one.
+    """
+    for part in name.split(JOIN):
+        resolve(CONDITIONS, part, kind="condition")
+
+
 def changes_boxes(name: str) -> bool:
-    """Whether a condition moves things or may hide them whole."""
-    return name in _BOXES_CHANGE
+    """Whether a condition (or one of those joined) moves things or may hide them whole."""
+    return not _BOXES_CHANGE.isdisjoint(name.split(JOIN))
 
 
 def apply_condition(image: Image, name: str, severity: int, seed: int) -> Image:
@@ -111,7 +128,8 @@ def apply_condition(image: Image, name: str, severity: int, seed: int) -> Image:
     ----------
     image : uint8 array (H, W, 3) BGR or (H, W)
     name : str
-        A row of ``CONDITIONS``.
+        A row of ``CONDITIONS``, or several joined by ``+``: the second acts on what the
+        first has left, as a dark hall does on what stands before the lens.
     severity : int
         1 (mild) to 5 (as bad as it gets).
     seed : int
@@ -129,7 +147,9 @@ def apply_condition(image: Image, name: str, severity: int, seed: int) -> Image:
     ValueError
         Severity outside 1..5, or an image that is not uint8 of that shape.
     """
-    return _change(image, name, severity, seed).image
+    for part in name.split(JOIN):
+        image = _change(image, part, severity, seed).image
+    return image
 
 
 def apply_condition_to_sample(
@@ -148,9 +168,14 @@ def apply_condition_to_sample(
         The same pixels as :func:`apply_condition` gives, the boxes that are still to be seen
         where they are now, and which of the given ones these are.
     """
-    changed = _change(image, name, severity, seed)
-    boxes, kept = carry_boxes(changed, xyxy)
-    return ConditionedSample(changed.image, boxes, kept)
+    boxes: NDArray[np.float32] = np.asarray(xyxy, np.float32).reshape(-1, 4)
+    kept = np.ones(len(boxes), bool)
+    for part in name.split(JOIN):
+        changed = _change(image, part, severity, seed)
+        image = changed.image
+        boxes, still = carry_boxes(changed, boxes)
+        kept[kept] = still
+    return ConditionedSample(image, boxes, kept)
 
 
 def _change(image: Image, name: str, severity: int, seed: int) -> Changed:

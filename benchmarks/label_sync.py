@@ -31,10 +31,11 @@ from visionloop.core.tables import SAMPLES, write_table
 from visionloop.core.workspace import Workspace
 from visionloop.labeling import server
 from visionloop.labeling.client import StudioClient, connect
+from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.project import find_project, setup
 from visionloop.labeling.regions import Region, to_result
 from visionloop.labeling.selection import SELECTION
-from visionloop.labeling.tasks import reconcile
+from visionloop.labeling.tasks import sync
 
 HOME = RESULTS / "label_sync"
 STEP = 10_000
@@ -264,7 +265,8 @@ def _import_answered(workspace: Workspace, start: int, end: int) -> None:
     ]
     for first in range(0, len(tasks), 1000):
         client.post(f"/api/projects/{project}/import", tasks[first : first + 1000])
-    reconcile(workspace, client, project)  # as the push that makes such tasks leaves it
+    with open_ledger(workspace) as ledger:
+        sync(ledger, client, project)  # as the push that makes such tasks leaves it
 
 
 def _sdk(workspace: Workspace) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from visionloop.labeling.decisions import load_decisions, open_decisions
 from visionloop.labeling.project import find_project, setup
 from visionloop.labeling.pull import pull
 from visionloop.labeling.push import push
+from visionloop.labeling.queries import earlier
 
 
 @pytest.fixture
@@ -72,11 +74,39 @@ def test_only_what_changed_is_read_again(desk, monkeypatch) -> None:
     assert (report.read, report.samples) == (1, 6)
 
 
-def test_what_changed_shortly_before_the_last_pull_is_read_again(desk) -> None:
-    """A slow request appears late, with an early time."""
+def test_an_answer_that_appears_late_with_an_early_time_is_read(desk) -> None:
+    """A slow request carries the time at which it began, and the pull before it saw later ones."""
     answer(desk, desk.ids[:2])
     pull(workspace=desk.cells)
-    assert pull(workspace=desk.cells).read == 2
+    answer(desk, desk.ids[2:3])
+    with open_decisions(desk.cells) as store:
+        position = json.loads(store.note("position"))
+        later = earlier(position["since"], -30.0)
+        store.set_note("position", json.dumps({**position, "since": later}))
+    report = pull(workspace=desk.cells)
+    assert (report.read, report.samples) == (1, 3)
+    assert pull(workspace=desk.cells).read == 0
+
+
+def test_many_answers_come_by_export_and_say_the_same(desk, monkeypatch) -> None:
+    client, project = client_of(desk)
+    pull(workspace=desk.cells)  # what follows is no first sweep
+    tasks = list(client.tasks(project=project, fields="all"))
+    for task in tasks[:5]:
+        draft = task["predictions"][0]
+        said_so = content("functional", parent_prediction=draft["id"])
+        client.post(f"/api/tasks/{task['id']}/annotations/", said_so)
+    client.post(f"/api/tasks/{tasks[5]['id']}/annotations/", content("x", was_cancelled=True))
+    pull(workspace=desk.cells)
+    listed = load_decisions(desk.cells)
+    (desk.cells.studio_state / "decisions.sqlite").unlink()
+    monkeypatch.setattr(feed, "FEW", 0)
+    monkeypatch.setattr(feed, "EXPORT_PAGE", 4)
+    assert pull(workspace=desk.cells).read == 6
+    assert load_decisions(desk.cells) == listed
+    assert {row.draft for row in listed if not row.is_skipped} == {
+        task["predictions"][0]["id"] for task in tasks[:5]
+    }
 
 
 def test_edited_and_deleted_answers_and_deleted_tasks_are_reflected(desk) -> None:

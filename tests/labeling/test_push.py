@@ -19,8 +19,8 @@ from visionloop.core.config import load_project
 from visionloop.core.errors import DataError, UnreachableError
 from visionloop.core.tables import SAMPLES, read_table, write_table
 from visionloop.core.workspace import Workspace
+from visionloop.labeling import feed, server
 from visionloop.labeling import push as pushing
-from visionloop.labeling import server
 from visionloop.labeling.client import TooLargeError, connect
 from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.project import find_project, find_tab, setup
@@ -49,6 +49,8 @@ class Faults:
     ----------
     largest : int or None
         Bytes of a body beyond which the answer is 413.
+    longest : int or None
+        Characters of an export's address beyond which the answer is 414.
     after : list of str or int
         For coming imports, after they were carried out: a status to answer, "drop" to break
         the connection, "" to answer as usual.
@@ -61,6 +63,7 @@ class Faults:
     """
 
     largest: int | None = None
+    longest: int | None = None
     after: list[str | int] = field(default_factory=list)
     before: list[int] = field(default_factory=list)
     then: Callable[[], None] | None = None
@@ -89,6 +92,9 @@ def faulty(workspace: Workspace) -> Iterator[Faults]:
             is_import = self.command == "POST" and self.path.partition("?")[0].endswith("/import")
             if faults.largest is not None and len(body) > faults.largest:
                 return self._answer(413, b"<html>Request Entity Too Large</html>")
+            is_export = self.path.partition("?")[0].endswith("/export")
+            if is_export and faults.longest is not None and len(self.path) > faults.longest:
+                return self._answer(414, b"<html>Request-URI Too Large</html>")
             if is_import and faults.before and (status := faults.before.pop(0)):
                 return self._answer(status, b"<html>Bad Gateway</html>")
             headers = {
@@ -180,6 +186,20 @@ def test_a_request_that_is_too_large_is_halved(desk) -> None:
     assert counted(desk.cells) == Counter(desk.ids[:10])
     assert max(faults.imports) < 10
     assert push(workspace=desk.cells).pushed == 0
+
+
+def test_an_export_whose_address_is_too_long_is_halved(desk, monkeypatch) -> None:
+    monkeypatch.setattr(feed, "FEW", 0)
+    desk.select(desk.cells, desk.ids[:7])
+    push(workspace=desk.cells)
+    client, project = connect(desk.cells), number(desk.cells)
+    choice = {"id": "x", "from_name": "class", "to_name": "image", "type": "choices"}
+    content = {"result": [{**choice, "value": {"choices": ["functional"]}}], "lead_time": 2}
+    for task in list(client.tasks(project=project, include="id")):
+        client.post(f"/api/tasks/{task['id']}/annotations/", content)
+    with faulty(desk.cells) as faults:
+        faults.longest = len(f"/api/projects/{project}/export?exportType=JSON") + 3 * 12
+        assert pull(workspace=desk.cells).samples == 7
 
 
 def test_a_single_task_that_is_too_large_is_told(desk) -> None:

@@ -54,7 +54,10 @@ class StudioClient:
         self.url = url
         self._token = token
         self._renew = renew
-        self._http = httpx.Client(base_url=url, timeout=120, trust_env=False)
+        # Label Studio sends head and body of an answer apart. On a connection that was used
+        # before, the kernel holds the body back until the head is acknowledged: 40 ms a request.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(base_url=url, timeout=120, trust_env=False, limits=fresh)
         self._access = ""
         self._access_until = 0.0
         self._lock = threading.Lock()
@@ -64,7 +67,7 @@ class StudioClient:
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON answer to a GET."""
-        return self.request("GET", path, params=query)
+        return self.request("GET", path, params=query or None)
 
     def post(self, path: str, content: Any, **query: Any) -> Any:
         """The JSON answer to a POST; repeated only if it never reached the server."""
@@ -133,9 +136,10 @@ class StudioClient:
             self._access_until = 0.0
             response = self._send(method, path, arguments)
         if response.status_code >= 400:
-            kind = TooLargeError if response.status_code == 413 else VisionloopError
+            kind = TooLargeError if response.status_code in (413, 414) else VisionloopError
+            place = path.partition("?")[0]
             raise kind(
-                f"Label Studio, {method} {path}", f"{response.status_code}: {_reason(response)}"
+                f"Label Studio, {method} {place}", f"{response.status_code}: {_reason(response)}"
             )
         return response.json() if response.content else None
 

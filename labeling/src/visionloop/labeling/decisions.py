@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,21 @@ class DecisionStore:
         self._db = connection
         self._db.executescript(_SCHEMA)
 
-    def put(self, decisions: Iterable[Decision]) -> None:
-        """Insert or replace, all or none, by the id of the annotation."""
-        rows = [(*(_encode(row)[name] for name in _COLUMNS),) for row in decisions]
+    def put(self, decisions: Iterable[Decision], *, read: Mapping[int, str] | None = None) -> None:
+        """Insert or replace, all or none, by the id of the annotation.
+
+        Parameters
+        ----------
+        decisions : iterable of Decision
+        read : mapping of int to str or None
+            Tasks that were read, and their ``updated_at`` as the server told it then.
+        """
+        rows = [_encode(row) for row in decisions]
         marks = ", ".join("?" for _ in _COLUMNS)
         with self._db:
             self._db.executemany(f"INSERT OR REPLACE INTO decisions VALUES ({marks})", rows)
+            query = "INSERT OR REPLACE INTO readings VALUES (?, ?)"
+            self._db.executemany(query, (read or {}).items())
 
     def forget(self, *, annotations: Iterable[int] = (), tasks: Iterable[int] = ()) -> None:
         """Remove what was deleted on the server."""
@@ -104,12 +113,25 @@ class DecisionStore:
             self._db.executemany(
                 "DELETE FROM decisions WHERE annotation = ?", [(one,) for one in annotations]
             )
-            self._db.executemany("DELETE FROM decisions WHERE task = ?", [(one,) for one in tasks])
+            numbers = [(one,) for one in tasks]
+            for table in ("decisions", "readings"):
+                self._db.executemany(f"DELETE FROM {table} WHERE task = ?", numbers)
+
+    def clear(self) -> None:
+        """Forget all decisions: those to come are of another project."""
+        with self._db:
+            self._db.execute("DELETE FROM decisions")
+            self._db.execute("DELETE FROM readings")
 
     def annotations_of(self, task: int) -> list[int]:
         """Ids of the annotations known of a task."""
         rows = self._db.execute("SELECT annotation FROM decisions WHERE task = ?", (task,))
         return [row[0] for row in rows]
+
+    def read_since(self, moment: str) -> dict[int, str]:
+        """Tasks that were read and had changed after a moment, to their ``updated_at``."""
+        query = "SELECT task, updated_at FROM readings WHERE updated_at > ?"
+        return dict(self._db.execute(query, (moment,)))
 
     def counts(self) -> dict[int, int]:
         """Task id to how many annotations of it are known."""
@@ -136,6 +158,11 @@ class DecisionStore:
         rows = self._read("ORDER BY sample_id, decided_at, annotation")
         for sample_id, group in groupby(rows, key=lambda row: row.sample_id):
             yield sample_id, list(group)
+
+    def answered_samples(self) -> Iterator[str]:
+        """Samples of which somebody said something, by rising id."""
+        query = "SELECT DISTINCT sample_id FROM decisions WHERE NOT is_skipped ORDER BY sample_id"
+        return (row[0] for row in self._db.execute(query))
 
     def note(self, name: str) -> str:
         """A remembered text, such as how far the last pull came; empty if there is none."""
@@ -194,13 +221,18 @@ CREATE TABLE IF NOT EXISTS decisions (
 );
 CREATE INDEX IF NOT EXISTS by_sample ON decisions (sample_id, decided_at);
 CREATE INDEX IF NOT EXISTS by_task ON decisions (task);
+CREATE TABLE IF NOT EXISTS readings (task INTEGER PRIMARY KEY, updated_at TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS by_change ON readings (updated_at);
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
-def _encode(decision: Decision) -> dict[str, Any]:
-    row = asdict(decision)
-    return row | {"actions": json.dumps(row["actions"]), "regions": json.dumps(row["regions"])}
+def _encode(decision: Decision) -> tuple[Any, ...]:
+    row = vars(decision) | {
+        "actions": json.dumps(decision.actions),
+        "regions": json.dumps([vars(region) for region in decision.regions]),
+    }
+    return tuple(row[name] for name in _COLUMNS)
 
 
 def _decode(row: Sequence[Any]) -> Decision:

@@ -5,9 +5,10 @@ changes nothing. A sweep goes by rising task id and remembers in the store how f
 so a killed one goes on there. Deletions leave no trace in ``updated_at``: the number of
 annotations tells whether there were any, and a list of ids which.
 
-The first sweep, which reads everything, asks for the server's own export of the tasks that
-were pushed, a few hundred at a time: it is the server's fastest way to tell whole answers. It
-leaves a copy of each piece in the server's export folder, so later sweeps do without.
+A sweep lists ids and times alone, then asks for whole answers: the first sweep of all that was
+pushed, later ones of what changed. Many are asked for by the server's own export, a few hundred
+at a time: it takes half as long as the list of tasks, and leaves a copy of each piece in the
+server's export folder, so a few are asked for without it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
-from visionloop.labeling.client import StudioClient
+from visionloop.labeling.client import StudioClient, TooLargeError
 from visionloop.labeling.decisions import DecisionStore
-from visionloop.labeling.queries import changed_since, condition, to_query
+from visionloop.labeling.queries import any_of, changed_after, condition, earlier, to_query
 
 __all__ = ["Feed", "Position"]
 
@@ -34,12 +35,15 @@ FIELDS = (
 ANSWERED = ("total_annotations", "cancelled_annotations")
 """Columns that are not 0 where somebody answered, or skipped; two sweeps, one for each."""
 
-PAGE = 1000
-EXPORT_PAGE = 250
-"""Tasks in one export: more ids do not fit into an address."""
 ID_PAGE = 2000
+EXPORT_PAGE = 900
+"""Tasks in one export: Label Studio takes 1000 parameters. A proxy that finds the address too
+long gets fewer."""
+FEW = 40
+"""Up to so many tasks no export is made: its copies would pile up on the server."""
 OVERLAP = 60.0
-"""Seconds. A slow request carries the time at which it began, and appears when it ends."""
+"""Seconds before the last sweep that are listed again: a slow request carries the time at which
+it began, and appears when it ends."""
 
 RECONCILE_SECONDS = 86400.0
 
@@ -100,28 +104,25 @@ class Feed:
         note = store.note("position")
         self.position = Position(**json.loads(note)) if note else Position()
         if self.position.project != project:  # another project: its decisions are not ours
-            store.forget(tasks=store.tasks())
+            store.clear()
             self._move(Position(project))
 
     def changed(self) -> Iterator[Tasks]:
-        """Tasks answered or changed since the last sweep ended, a page at a time.
+        """Tasks answered or changed since the last sweep ended, a few hundred at a time.
 
-        The caller has stored a page when it asks for the next. The sweep is over when
+        The caller has stored a list when it asks for the next. The sweep is over when
         :meth:`finish` is called.
         """
         self._begun = self._annotations()
         if not self.position.until:
             self._move(replace(self.position, until=self._newest(), stage=0, after=0))
         if not self.position.since and (known := self._all_tasks()):
-            for tasks in _ahead(self._exports(known)):
-                yield [self._whole(task) for task in tasks]
-                self._move(replace(self.position, after=max(task["id"] for task in tasks)))
+            left = [one for one in known if one > self.position.after]
+            yield from self._read(self.position.stage, iter([left]))
             return
         for stage in range(self.position.stage, len(ANSWERED)):
             after = self.position.after if stage == self.position.stage else 0
-            for tasks in _ahead(self._sweep(stage, after)):
-                yield tasks
-                self._move(replace(self.position, stage=stage, after=tasks[-1]["id"]))
+            yield from self._read(stage, self._changed_ids(stage, after))
 
     def count(self) -> int:
         """How many tasks :meth:`changed` will give."""
@@ -168,22 +169,61 @@ class Feed:
         self._move(replace(self.position, unread=unread, reconciled=time.time()))
 
     def _all_tasks(self) -> list[int]:
-        """Ids of all tasks of the project; empty where some are not known here."""
+        """Ids of all tasks of the project; empty where most are open, or some not known here."""
         known = self._pushed()
+        if len(known) > 2 * self._begun:
+            return []
         path = f"/api/projects/{self._project}/"
         found = self._client.get(path, include="task_number")
         return sorted(known) if len(known) == found["task_number"] else []
 
-    def _exports(self, known: list[int]) -> Iterator[Tasks]:
-        """Answered tasks among the known ones, whole."""
-        left = [one for one in known if one > self.position.after]
-        for start in range(0, len(left), EXPORT_PAGE):
-            ids = left[start : start + EXPORT_PAGE]
-            query: dict[str, Any] = {"exportType": "JSON", "ids[]": ids}
-            if tasks := self._client.get(f"/api/projects/{self._project}/export", **query):
-                yield tasks
+    def _changed_ids(self, stage: int, after: int) -> Iterator[list[int]]:
+        """Ids of the tasks to be read, rising; those read in their present state are left out."""
+        read = self._store.read_since(self._from) if self._from else {}
+        pages = self._client.sweep(
+            self._project, *self._conditions(stage),
+            after=after, size=ID_PAGE, include="id,updated_at",
+        )  # fmt: skip
+        return (
+            [task["id"] for task in page if read.get(task["id"]) != task["updated_at"]]
+            for page in pages
+        )
 
-    def _whole(self, task: dict[str, Any]) -> dict[str, Any]:
+    def _read(self, stage: int, ids: Iterator[list[int]]) -> Iterator[Tasks]:
+        for tasks in _ahead(self._answers(ids)):
+            yield tasks
+            after = max(task["id"] for task in tasks)
+            self._move(replace(self.position, stage=stage, after=after))
+
+    def _answers(self, pages: Iterator[list[int]]) -> Iterator[Tasks]:
+        """Answered tasks among those named, with their answers and drafts."""
+        for ids in pages:
+            ask, size = (self._listed, FEW) if len(ids) <= FEW else (self._exported, EXPORT_PAGE)
+            for start in range(0, len(ids), size):
+                asked = ask(ids[start : start + size])
+                if tasks := [task for task in asked if task["annotations"]]:
+                    yield tasks
+
+    def _listed(self, ids: list[int]) -> Tasks:
+        these = any_of(*(condition("id", "equal", "Number", one) for one in ids))
+        answer = self._client.get(
+            "/api/tasks", project=self._project, page_size=len(ids),
+            query=json.dumps({"filters": these}), fields="all", include=FIELDS,
+        )  # fmt: skip
+        return list(answer["tasks"])
+
+    def _exported(self, ids: list[int]) -> Tasks:
+        query = "&".join(f"ids[]={one}" for one in ids)
+        path = f"/api/projects/{self._project}/export?exportType=JSON&{query}"
+        try:
+            return [self._with_drafts(task) for task in self._client.get(path)]
+        except TooLargeError:
+            if len(ids) == 1:
+                raise
+            middle = len(ids) // 2
+            return self._exported(ids[:middle]) + self._exported(ids[middle:])
+
+    def _with_drafts(self, task: dict[str, Any]) -> dict[str, Any]:
         """An exported task with its drafts: each answer holds a copy of the one it began from."""
         drafts = []
         for annotation in task["annotations"]:
@@ -193,14 +233,13 @@ class Feed:
             drafts.append(draft)
         return task | {"predictions": [draft for draft in drafts if draft]}
 
-    def _sweep(self, stage: int, after: int) -> Iterator[Tasks]:
-        return self._client.sweep(
-            self._project, *self._conditions(stage),
-            after=after, size=PAGE, fields="all", include=FIELDS,
-        )  # fmt: skip
-
     def _conditions(self, stage: int) -> list[dict[str, Any]]:
-        return [_more(stage), *changed_since(self.position.since, overlap=OVERLAP)]
+        return [_more(stage), *changed_after(self._from)]
+
+    @property
+    def _from(self) -> str:
+        """Changes before this time were read; empty: none were."""
+        return earlier(self.position.since, OVERLAP) if self.position.since else ""
 
     def _count(self, stage: int) -> int:
         query = to_query(*self._conditions(stage))
@@ -210,9 +249,7 @@ class Feed:
         return int(answer["total"])
 
     def _task(self, number: int) -> dict[str, Any]:
-        sole = condition("id", "equal", "Number", number)
-        sweep = self._client.sweep(self._project, sole, size=1, fields="all", include=FIELDS)
-        return next(task for tasks in sweep for task in tasks)
+        return self._listed([number])[0]
 
     def _newest(self) -> str:
         """Time of the last change of any task, by the server's clock."""

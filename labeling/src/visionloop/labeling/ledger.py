@@ -108,7 +108,9 @@ class Ledger:
 @contextmanager
 def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
     """The ledger of a workspace, made if needed; closed at the end of the block."""
-    connection = sqlite3.connect(state_folder(workspace) / "tasks.sqlite", timeout=30)
+    # A push asks it from the thread that sends, while the other one drafts and does not.
+    path = state_folder(workspace) / "tasks.sqlite"
+    connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")  # the server knows what is lost

@@ -90,12 +90,11 @@ def pull(*, workspace: Workspace) -> PullReport:
         sizes = {one: (image.width, image.height) for one, image in images.items()}
         feed = Feed(client, found["id"], store, partial(_pushed, workspace, found["id"]))
         read = _bring(feed, Reader(project, people, sizes), store)
-        verdicts = partial(_verdicts, store, params)
         totals = _Totals(read=read, skipped=store.skipped())
         coco.save_ordered(
             workspace.studio_annotations,
-            _looked_at(verdicts(), images),
-            _statements(verdicts(), totals),
+            _looked_at(store.answered_samples(), images),
+            _statements(_verdicts(store, params), totals),
             project.classes,
         )
     update_finder(workspace, params.second_look_precision)
@@ -128,16 +127,17 @@ def _store(
     tasks: Iterable[dict[str, Any]], reader: Reader, store: DecisionStore, problems: list[str]
 ) -> Iterator[int]:
     """Store a page whole; a task that is not understood keeps what was known of it."""
-    rows, gone = [], []
+    rows, gone, read = [], [], {}
     for task in tasks:
         decisions, wrong = reader.read(task)
         problems += wrong
         if not wrong:
             rows += decisions
+            read[task["id"]] = task["updated_at"]
             there = {row.annotation for row in decisions}
             gone += [one for one in store.annotations_of(task["id"]) if one not in there]
         yield task["id"]
-    store.put(rows)
+    store.put(rows, read=read)
     store.forget(annotations=gone)
     failpoint("labeling.pull")
 
@@ -147,14 +147,10 @@ def _images(workspace: Workspace) -> dict[str, CocoImage]:
     from visionloop.data.formats.coco import CocoImage
     from visionloop.data.raw import read_samples
 
-    columns = ["sample_id", "file_name", "width", "height"]
-    rows = read_samples(workspace)[columns].itertuples(index=False)
-    return {
-        str(row.sample_id): CocoImage(
-            str(row.sample_id), str(row.file_name), int(row.width), int(row.height)
-        )
-        for row in rows
-    }
+    frame = read_samples(workspace)
+    ids, names = frame["sample_id"].tolist(), frame["file_name"].tolist()
+    widths, heights = (frame[side].astype(int).tolist() for side in ("width", "height"))
+    return dict(zip(ids, map(CocoImage, ids, names, widths, heights), strict=True))
 
 
 @dataclass
@@ -187,16 +183,16 @@ def _verdicts(store: DecisionStore, params: LabelingParams) -> Iterator[Verdict]
 
 
 def _looked_at(
-    verdicts: Iterator[Verdict], images: dict[str, CocoImage]
+    samples: Iterator[str], images: dict[str, CocoImage]
 ) -> Iterator[tuple[CocoImage, bool]]:
-    for verdict in verdicts:
-        if verdict.sample_id not in images:
+    for one in samples:
+        if one not in images:
             raise DataError(
-                f"sample {verdict.sample_id[:12]}",
+                f"sample {one[:12]}",
                 "was answered in Label Studio and is not in data/raw",
                 "import it again, or delete its tasks in Label Studio",
             )
-        yield images[verdict.sample_id], True
+        yield images[one], True
 
 
 def _statements(verdicts: Iterator[Verdict], totals: _Totals) -> Iterator[Annotation]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ __all__ = ["PushReport", "push", "send_tasks"]
 
 Rows = list[dict[str, Any]]
 Tasks = list[dict[str, Any]]
+Sent = list[tuple[int, dict[str, Any]]]
 
 TRIES = 3
 LOOKS_AGAIN = (1.0, 3.0, 6.0)
@@ -86,10 +88,7 @@ def push(*, workspace: Workspace) -> PushReport:
         todo = selected[~selected["sample_id"].isin(ledger.of_look("first").keys())]
         drafter = load_drafter(workspace, project, params)
         sender = _Sender(workspace, client, found["id"], ledger, drafter, params)
-        for batch in _batches(todo, params.batch):
-            sender.send(batch)
-            failpoint("labeling.push")
-        sync(ledger, client, found["id"])
+        sender.send_all(_batches(todo, params.batch))
         redrafted = 0
         if drafter is not None:
             redrafted = Redrafting(workspace, client, found["id"], ledger, drafter, params).run()
@@ -105,7 +104,7 @@ def push(*, workspace: Workspace) -> PushReport:
 
 def send_tasks(
     client: StudioClient, project_id: int, tasks: Tasks, left: Callable[[Tasks], Tasks]
-) -> list[tuple[int, dict[str, Any]]]:
+) -> Sent:
     """Import tasks, each once whatever happens on the way.
 
     A request that the server finds too large is halved. After one whose answer was lost,
@@ -173,17 +172,37 @@ class _Sender:
     drafter: Drafter | None
     params: LabelingParams
     gone: list[str] = field(default_factory=list)
+    lost_answers: int = 0
 
-    def send(self, batch: Rows) -> None:
+    def send_all(self, batches: Iterable[Rows]) -> None:
+        """One import at a time; meanwhile the next batch is drafted."""
+        with ThreadPoolExecutor(1) as pool:
+            sending: Future[Sent] | None = None
+            for batch in batches:
+                tasks = self._tasks(self._present(batch))
+                self._note(sending)
+                sending = pool.submit(send_tasks, self.client, self.project_id, tasks, self._left)
+            self._note(sending)
+        if self.lost_answers:  # an import that was thought lost may have come late
+            sync(self.ledger, self.client, self.project_id)
+
+    def _note(self, sending: Future[Sent] | None) -> None:
+        """Wait for an import, and put its tasks into the ledger."""
+        if sending is not None:
+            version = self.drafter.version if self.drafter else ""
+            self.ledger.add(
+                Entry(task, row["data"]["sample_id"], "first", version)
+                for task, row in sending.result()
+            )
+            failpoint("labeling.push")
+
+    def _present(self, batch: Rows) -> Rows:
+        """Rows whose image file is there."""
         present = [row for row in batch if (self.workspace.images / row["file_name"]).is_file()]
         if len(present) < len(batch):
             there = {row["sample_id"] for row in present}
             self.gone += [row["sample_id"] for row in batch if row["sample_id"] not in there]
-        sent = send_tasks(self.client, self.project_id, self._tasks(present), self._left)
-        version = self.drafter.version if self.drafter else ""
-        self.ledger.add(
-            Entry(task, row["data"]["sample_id"], "first", version) for task, row in sent
-        )
+        return present
 
     def _tasks(self, rows: Rows) -> Tasks:
         drafts: list[Draft | None] = [None] * len(rows)
@@ -204,6 +223,7 @@ class _Sender:
         ]
 
     def _left(self, tasks: Tasks) -> Tasks:
+        self.lost_answers += 1
         sync(self.ledger, self.client, self.project_id)
         there = self.ledger.of_look("first")
         return [task for task in tasks if task["data"]["sample_id"] not in there]

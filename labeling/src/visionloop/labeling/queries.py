@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-__all__ = ["NOBODY", "all_of", "any_of", "changed_since", "condition", "to_query"]
+__all__ = ["NOBODY", "all_of", "any_of", "changed_after", "condition", "earlier", "to_query"]
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 """Label Studio reads and writes no other form: the fraction must be there."""
@@ -32,15 +32,16 @@ def to_query(*conditions: dict[str, Any]) -> str:
     return json.dumps({"filters": all_of(*conditions)}, separators=(",", ":"))
 
 
-def changed_since(moment: str, *, overlap: float) -> list[dict[str, Any]]:
-    """Tasks changed after a moment of the server's clock, and ``overlap`` seconds before it.
+def earlier(moment: str, seconds: float) -> str:
+    """A moment of the server's clock, so many seconds before."""
+    return (datetime.strptime(moment, TIME_FORMAT) - timedelta(seconds=seconds)).strftime(
+        TIME_FORMAT
+    )
 
-    An empty moment gives no condition: everything.
-    """
-    if not moment:
-        return []
-    since = datetime.strptime(moment, TIME_FORMAT) - timedelta(seconds=overlap)
-    return [condition("updated_at", "greater", "Datetime", since.strftime(TIME_FORMAT))]
+
+def changed_after(moment: str) -> list[dict[str, Any]]:
+    """Tasks changed after a moment of the server's clock; an empty one gives no condition."""
+    return [condition("updated_at", "greater", "Datetime", moment)] if moment else []
 
 
 NOBODY = (

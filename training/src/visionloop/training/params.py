@@ -9,7 +9,14 @@ from pydantic import Field
 from visionloop.core.config import StrictModel
 from visionloop.training.search.params import SearchParams
 
-__all__ = ["BackboneParams", "CalibrationParams", "ExportParams", "PlantedFault", "TrainingParams"]
+__all__ = [
+    "AugmentParams",
+    "BackboneParams",
+    "CalibrationParams",
+    "ExportParams",
+    "PlantedFault",
+    "TrainingParams",
+]
 
 PlantedFault = Literal["none", "shuffled_labels"]
 
@@ -23,6 +30,26 @@ class BackboneParams(StrictModel):
     image_size: int = Field(
         default=224, ge=32, le=1280, multiple_of=32, description="side of its input, pixels"
     )
+
+
+class AugmentParams(StrictModel):
+    """How pictures are changed before the network sees them (mode full)."""
+
+    strength: Literal["none", "light", "medium", "strong"] = Field(
+        default="light",
+        description="none; light: flips and quarter turns; medium, strong: also turned by degrees, "
+        "scaled, shifted, brighter or darker, blurred, noisy",
+    )
+    flip: bool = Field(default=True, description="left to right")
+    upside_down: bool = Field(default=True, description="for products without an upper side")
+    quarter_turns: bool = Field(default=True, description="by 90, 180, 270 degrees")
+    conditions: list[str] = Field(
+        default_factory=list, description="of the data stage's table: darkness, fog, ..."
+    )
+    condition_share: float = Field(
+        default=0.3, ge=0, le=1, description="share of the pictures under one of them"
+    )
+    max_severity: int = Field(default=3, ge=1, le=5, description="of a condition")
 
 
 class CalibrationParams(StrictModel):
@@ -101,6 +128,9 @@ class TrainingParams(StrictModel):
         default=500.0,
         ge=0,
         description="frozen: strength of the penalty on the standardised head, 1/C of scikit-learn",
+    )
+    augment: AugmentParams = Field(
+        default_factory=AugmentParams, description="changed pictures, see AugmentParams"
     )
     class_weight: Literal["balanced", "none"] = Field(
         default="balanced", description="balanced: classes count equally whatever their sizes"

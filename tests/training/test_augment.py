@@ -13,8 +13,8 @@ from visionloop.training.params import AugmentParams
 def picture(height: int = 60, width: int = 90) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A grey picture with one bright block, its box and its mask."""
     image = np.full((height, width, 3), 60, np.uint8)
-    image[20:40, 30:50] = 250
-    return image, np.array([[30, 20, 50, 40]], np.float32), (image[..., 0] > 200).astype(np.uint8)
+    image[12:32, 30:50] = 250
+    return image, np.array([[30, 12, 50, 32]], np.float32), (image[..., 0] > 200).astype(np.uint8)
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["light", "medium", "strong"]))

@@ -113,7 +113,9 @@ class Augmenter:
         mask: Image | None,
         seed: int,
     ) -> Augmented:
-        self._pipeline.set_random_seed(seed)
+        # Compose would give all steps the same seed: they would then decide alike.
+        for number, step in enumerate(self._pipeline.transforms):
+            step.set_random_seed(seed + number)
         height, width = image.shape[:2]
         clipped = np.clip(xyxy, 0, [width, height, width, height]).reshape(-1, 4)
         given = np.flatnonzero((clipped[:, 2:] - clipped[:, :2] > 0).all(axis=1))

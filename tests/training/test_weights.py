@@ -11,7 +11,7 @@ import torch
 from visionloop.core.errors import ConfigError, DataError
 from visionloop.core.files import sha256_of_file
 from visionloop.training import weights
-from visionloop.training.families.efficientnet import make_network
+from visionloop.training.families.timm_networks import make_network
 from visionloop.training.weight_files import load_tensors
 from visionloop.training.weights import find_weights
 
@@ -45,7 +45,7 @@ def test_the_local_folder_comes_first(tmp_path, monkeypatch):
 
 
 def test_the_package_fits_timm_in_order():
-    network = make_network(find_weights("efficientnet-lite0"), classes=2)
+    network = make_network(find_weights("efficientnet-lite0"), classes=2, image_size=224)
     first = next(iter(load_tensors(find_weights("efficientnet-lite0")).values()))
     assert torch.equal(next(iter(network.state_dict().values())), first)
     assert network.get_classifier().out_features == 2
@@ -111,9 +111,9 @@ def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     torch.save(tensors, tmp_path / "efficientnet-lite0-57934424.pth")
     monkeypatch.setenv("VISIONLOOP_WEIGHTS", str(tmp_path))
     with pytest.raises(DataError, match="do not fit"):
-        make_network(find_weights("efficientnet-lite0"), classes=2)
+        make_network(find_weights("efficientnet-lite0"), classes=2, image_size=224)
 
 
 def test_weights_of_another_library_are_refused():
     with pytest.raises(ConfigError, match="belongs to ultralytics"):
-        make_network(find_weights("yolov8n", allow_scratch=True), classes=2)
+        make_network(find_weights("yolov8n", allow_scratch=True), classes=2, image_size=224)

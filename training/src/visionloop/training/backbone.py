@@ -72,11 +72,11 @@ def _export(folder: Path, weights: FoundWeights, manifest: Manifest, seed: int) 
     import numpy as np
 
     from visionloop.training.export import candidate_package
-    from visionloop.training.families.efficientnet import make_backbone
+    from visionloop.training.families.timm_networks import make_backbone
     from visionloop.training.onnx_files import export_dynamic
     from visionloop.training.parity import compare_embeddings
 
-    network = make_backbone(weights, seed=seed)
+    network = make_backbone(weights, seed=seed, image_size=manifest.input.width)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export.") as temporary:
         model = Path(temporary) / "model.onnx"

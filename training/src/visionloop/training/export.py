@@ -101,7 +101,7 @@ def export(*, workspace: Workspace) -> ExportReport:
     version = _load_version(workspace, checkpoint.facts)
     _refuse_unknown_classes(workspace, checkpoint.facts, params)
     images = _parity_images(version, params.parity_samples)
-    family = load_family(checkpoint.facts.family, workspace.root)
+    family = load_family(checkpoint.facts.family, workspace.root, checkpoint.facts.vision_task)
     kind = family.outputs.kind
     network = family.build(checkpoint)
     calibration = calibrate(

@@ -102,8 +102,10 @@ class TrainingParams(StrictModel):
     allow_scratch: bool = Field(
         default=False, description="train from random weights where the named ones cannot be had"
     )
-    mode: Literal["frozen", "full"] = Field(
-        default="full", description="frozen: a head on cached features; full: every weight"
+    mode: Literal["frozen", "probe", "full"] = Field(
+        default="full",
+        description="frozen: a head on cached features of the backbone; probe: a head on features "
+        "of the network itself; full: every weight",
     )
     image_size: int = Field(
         default=224, ge=32, le=1280, multiple_of=32, description="side of the model's input, pixels"
@@ -122,6 +124,24 @@ class TrainingParams(StrictModel):
     batch_size: int = Field(default=32, ge=1, description="images a step (frozen: all at once)")
     learning_rate: float = Field(
         default=0.001, gt=0, le=1, description="largest learning rate (frozen: not used, L-BFGS)"
+    )
+    warmup_share: float = Field(
+        default=0.05, ge=0, lt=1, description="share of the steps in which the rate rises"
+    )
+    max_gradient: float = Field(
+        default=1.0, ge=0, description="norm to which gradients are cut; 0 does not cut"
+    )
+    patience: int = Field(
+        default=0, ge=0, description="epochs without a better one that end it early; 0 none"
+    )
+    precision: Literal["full", "mixed"] = Field(
+        default="full", description="mixed: half precision where it is safe, on GPUs"
+    )
+    sampling: Literal["natural", "balanced"] = Field(
+        default="natural", description="balanced: classes come equally often (mode full)"
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of a class dealt out to all (mode full)"
     )
     weight_decay: float = Field(default=0.0001, ge=0, le=1, description="AdamW's, for mode full")
     l2: float = Field(

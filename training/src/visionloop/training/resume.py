@@ -16,7 +16,7 @@ from visionloop.core.failpoints import failpoint
 from visionloop.core.files import read_json, write_bytes, write_json
 from visionloop.core.workspace import Workspace
 
-__all__ = ["EpochRow", "ResumePoint", "open_resume_point"]
+__all__ = ["EpochRow", "ResumePoint", "open_resume_point", "read_resume_point"]
 
 EpochRow = dict[str, float]
 """``epoch`` (1 is the first) and the metrics of that epoch."""
@@ -109,6 +109,15 @@ def open_resume_point(workspace: Workspace, key: str) -> ResumePoint:
     a stage runs.
     """
     folder = workspace.own / "artifacts" / "training_state"
+    point = read_resume_point(folder, key)
+    if not point.run_id and not point.history:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    return point
+
+
+def read_resume_point(folder: Path, key: str) -> ResumePoint:
+    """The resume point of these inputs in a folder, or an empty one; nothing is changed."""
     try:
         state = read_json(folder / STATE_NAME)
         point = ResumePoint(folder, key, state["run_id"], state["history"], state["files"])
@@ -116,6 +125,4 @@ def open_resume_point(workspace: Workspace, key: str) -> ResumePoint:
             return point
     except (DataError, KeyError, TypeError):
         pass  # nothing here, or not ours: begin anew
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     return ResumePoint(folder, key)

@@ -19,11 +19,17 @@ from visionloop.core.workspace import Workspace
 from visionloop.data.params import DataParams
 from visionloop.data.versions.version import DatasetVersion, load_version
 from visionloop.training.checkpoint import CheckpointFacts, save_checkpoint
+from visionloop.training.distributed import SilentResumePoint, processes, this_process
 from visionloop.training.families.table import Family, TrainedModel, TrainingJob, load_family
 from visionloop.training.history import write_history
 from visionloop.training.memory import explain_failure
 from visionloop.training.params import TrainingParams
-from visionloop.training.resume import EpochRow, ResumePoint, open_resume_point
+from visionloop.training.resume import (
+    EpochRow,
+    ResumePoint,
+    open_resume_point,
+    read_resume_point,
+)
 from visionloop.training.system_metrics import SystemMetrics
 from visionloop.training.tracking import TrackedRun, start_run
 from visionloop.training.truth import count_train_mix
@@ -124,6 +130,34 @@ def train(
     # times slower as soon as anything else runs on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     inputs = _read_inputs(workspace)
+    with processes() as own:
+        if own.is_first:
+            return _train_first(inputs, parent_run_id, watch)
+        return _train_beside(inputs)
+
+
+def _train_beside(inputs: _Inputs) -> TrainReport:
+    """A process that computes along with the first one and writes nothing."""
+    folder = inputs.workspace.own / "artifacts" / "training_state"
+    resume = read_resume_point(folder, inputs.key)
+    started = resume.epoch
+    point = SilentResumePoint(folder, inputs.key, resume.run_id, resume.history, resume.files)
+    trained = inputs.family.train(_job(inputs, point, lambda row: None))
+    return TrainReport(
+        checkpoint=inputs.workspace.checkpoint,
+        run_id=resume.run_id,
+        metrics=trained.metrics,
+        weights_source=inputs.weights.source,
+        dataset_fingerprint=inputs.version.fingerprint,
+        resumed_from=started,
+        tracking_problem="",
+    )
+
+
+def _train_first(
+    inputs: _Inputs, parent_run_id: str, watch: Callable[[EpochRow], None] | None
+) -> TrainReport:
+    workspace = inputs.workspace
     resume = open_resume_point(workspace, inputs.key)
     resumed_from = resume.epoch
     if resumed_from:
@@ -169,7 +203,7 @@ def _read_inputs(workspace: Workspace) -> _Inputs:
     )
     project, params = blocks["project"], blocks["training"]
     version = load_version(workspace.version(blocks["data"].version), workspace.images)
-    family = load_family(params.family, workspace.root)
+    family = load_family(params.family, workspace.root, project.vision_task)
     problems = []
     if version.vision_task != project.vision_task:
         problems.append(
@@ -185,6 +219,11 @@ def _read_inputs(workspace: Workspace) -> _Inputs:
         problems.append(
             f"the dataset version has classes {list(version.classes)}, the project "
             f"{project.classes}"
+        )
+    if this_process().world > 1 and (params.mode != "full" or params.family == "yolo"):
+        problems.append(
+            f"several processes train mode full of the torch families, not "
+            f"'{params.family}' in mode {params.mode}"
         )
     if problems:
         raise ConfigError(str(workspace.params), problems, "make them agree; nothing was started")
@@ -213,17 +252,7 @@ def _train_and_log(
         if watch is not None:
             watch(row)
 
-    job = TrainingJob(
-        workspace=inputs.workspace,
-        project=inputs.project,
-        params=inputs.params,
-        version=inputs.version,
-        weights=inputs.weights,
-        epochs=inputs.epochs,
-        resume=resume,
-        on_epoch=on_epoch,
-    )
-    trained = inputs.family.train(job)
+    trained = inputs.family.train(_job(inputs, resume, on_epoch))
     facts = _facts(inputs, trained, run.run_id, commit)
     save_checkpoint(inputs.workspace.checkpoint, trained.tensors, facts)
     report_folder = inputs.workspace.reports / "training"
@@ -239,6 +268,19 @@ def _train_and_log(
     run.set_tags({"seconds": f"{time.monotonic() - start:.1f}"})
     run.finish("FINISHED")
     return trained, facts
+
+
+def _job(inputs: _Inputs, resume: ResumePoint, on_epoch: Callable[[EpochRow], None]) -> TrainingJob:
+    return TrainingJob(
+        workspace=inputs.workspace,
+        project=inputs.project,
+        params=inputs.params,
+        version=inputs.version,
+        weights=inputs.weights,
+        epochs=inputs.epochs,
+        resume=resume,
+        on_epoch=on_epoch,
+    )
 
 
 def _log_inputs(inputs: _Inputs, run: TrackedRun, commit: str) -> None:

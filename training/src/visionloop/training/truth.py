@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
     from visionloop.training.families.table import TrainingJob
 
-__all__ = ["Boxes", "count_train_mix", "split_class_ids", "train_boxes"]
+__all__ = [
+    "Boxes",
+    "count_train_mix",
+    "split_attributes",
+    "split_class_ids",
+    "train_boxes",
+]
 
 Boxes = tuple[NDArray[np.float32], NDArray[np.int64]]
 """xyxy float32 (N, 4) in pixels, class_id int64 (N,)."""
@@ -52,6 +58,34 @@ def split_class_ids(version: DatasetVersion, split: str, job: TrainingJob) -> ND
     if job.params.planted_fault == "shuffled_labels":
         return np.random.default_rng(job.project.seed).permutation(class_ids)
     return class_ids
+
+
+def split_attributes(version: DatasetVersion, split: str, job: TrainingJob) -> NDArray[np.float32]:
+    """Attributes of each sample of a split, 0 or 1, shape (N, C), in the order of the samples.
+
+    With the planted fault "shuffled_labels" the rows of the train split are dealt out to
+    other samples.
+
+    Raises
+    ------
+    DataError
+        If some attribute is held by no train sample, or by all.
+    """
+    given = version.attributes(version.split(split)["sample_id"].tolist()).astype(np.float32)
+    if split != "train":
+        return given
+    share = given.mean(axis=0) if len(given) else np.zeros(len(version.classes))
+    same = [name for name, one in zip(version.classes, share, strict=True) if one in (0.0, 1.0)]
+    if same:
+        raise DataError(
+            f"dataset version {version.name}",
+            f"in the train split these attributes are held by no sample or by all: "
+            f"{', '.join(same)}",
+            "annotate more samples or take them out of project.classes, then freeze",
+        )
+    if job.params.planted_fault == "shuffled_labels":
+        return np.random.default_rng(job.project.seed).permutation(given)
+    return given
 
 
 def train_boxes(

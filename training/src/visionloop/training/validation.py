@@ -1,11 +1,11 @@
-"""Metrics of an epoch, on the val split of a classification version (numpy only)."""
+"""Metrics of an epoch, on the val split (numpy only)."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["balanced_weights", "measure_classification"]
+__all__ = ["balanced_weights", "measure_attributes", "measure_classification"]
 
 
 def measure_classification(
@@ -33,6 +33,46 @@ def measure_classification(
         "val_accuracy": float(is_right.mean()),
         "val_balanced_accuracy": float(np.mean(recalls)),
     }
+
+
+def measure_attributes(
+    probabilities: NDArray[np.floating], truth: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Mean log loss, macro average precision and macro F1 at 0.5 of attributes.
+
+    Parameters
+    ----------
+    probabilities : float array (N, C)
+    truth : bool array (N, C)
+
+    Returns
+    -------
+    dict
+        ``val_loss``, ``val_macro_average_precision``, ``val_macro_f1``; the means are over the
+        attributes that occur. Empty if N is 0.
+    """
+    if not len(truth):
+        return {}
+    sure = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    loss = -np.where(truth, np.log(sure), np.log(1 - sure)).mean()
+    occurring = np.flatnonzero(truth.any(axis=0))
+    precisions = [_average_precision(probabilities[:, n], truth[:, n]) for n in occurring]
+    said = probabilities >= 0.5
+    right = (said & truth).sum(axis=0)[occurring]
+    f1 = 2 * right / (said.sum(axis=0) + truth.sum(axis=0))[occurring]
+    return {
+        "val_loss": float(loss),
+        "val_macro_average_precision": float(np.mean(precisions)),
+        "val_macro_f1": float(f1.mean()),
+    }
+
+
+def _average_precision(confidence: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
+    """Mean precision at the rank of each true sample."""
+    order = np.argsort(-confidence, kind="stable")
+    hits = truth[order]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(precision[hits].mean())
 
 
 def balanced_weights(

@@ -60,6 +60,28 @@ class WeightsRow:
     licence: str
 
 
+IMAGENET_MEAN: Channels = (123.675, 116.28, 103.53)
+IMAGENET_STD: Channels = (58.395, 57.12, 57.375)
+HALF: Channels = (127.5, 127.5, 127.5)
+"""What networks of Google's ViT expect: pixels from -1 to 1."""
+
+
+def _timm_row(
+    architecture: str, hub: str, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD
+) -> WeightsRow:
+    """A row for weights of timm's hub; the file is named after the hub's model."""
+    return WeightsRow(
+        architecture=architecture,
+        library="timm",
+        files=(f"{hub}.safetensors", f"{architecture}.safetensors"),
+        package="",
+        hub=hub,
+        mean=mean,
+        std=std,
+        licence="Apache-2.0",
+    )
+
+
 WEIGHTS: dict[str, WeightsRow] = {
     "none": WeightsRow(
         architecture="",
@@ -80,6 +102,14 @@ WEIGHTS: dict[str, WeightsRow] = {
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
         licence="Apache-2.0",
+    ),
+    "convnext-atto": _timm_row("convnext_atto", "convnext_atto.d2_in1k"),
+    "convnext-tiny": _timm_row("convnext_tiny", "convnext_tiny.fb_in22k_ft_in1k"),
+    "vit-tiny": _timm_row(
+        "vit_tiny_patch16_224", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", HALF, HALF
+    ),
+    "vit-small": _timm_row(
+        "vit_small_patch16_224", "vit_small_patch16_224.augreg_in21k_ft_in1k", HALF, HALF
     ),
     "yolov8n": WeightsRow(
         architecture="yolov8n.yaml",

@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["FAMILIES", "Family", "TrainedModel", "TrainingJob", "load_family"]
 
 FAMILIES: dict[str, str] = {
-    "efficientnet": "visionloop.training.families.efficientnet:EfficientNet",
+    "efficientnet": "visionloop.training.families.timm_classifier:EfficientNet",
+    "convnext": "visionloop.training.families.timm_classifier:ConvNext",
+    "vit": "visionloop.training.families.timm_classifier:Vit",
     "yolo": "visionloop.training.families.yolo:Yolo",
 }
 """Family name -> "module:Class"; each stands alone and needs the libraries of its extra."""
+
+FOR_SCENES = {"vit": "visionloop.training.families.scene:SceneVit"}
+"""Families that understand scenes (vision task ``scene``), where that is another class."""
 
 EXTRAS = {"yolo": "yolo"}
 """Family name -> the extra that brings its libraries, where it is not ``training``."""
@@ -109,7 +114,7 @@ class Family(Protocol):
         ...
 
 
-def load_family(name: str, folder: Path) -> Family:
+def load_family(name: str, folder: Path, vision_task: str = "") -> Family:
     """The family ``name``, its libraries imported.
 
     Parameters
@@ -118,6 +123,8 @@ def load_family(name: str, folder: Path) -> Family:
         Row of the table, or ``"module:Class"`` of a family of the project's own.
     folder : Path
         The project's folder; modules of families of its own are looked for here first.
+    vision_task : str
+        Of the project: a family may have a class of its own for scenes.
 
     Raises
     ------
@@ -128,9 +135,8 @@ def load_family(name: str, folder: Path) -> Family:
     """
     if ":" in name:
         return _load_own(name, folder)
-    family: Family = resolve(
-        FAMILIES, name, kind="model family", extra=EXTRAS.get(name, "training")
-    )()
+    table = FAMILIES | FOR_SCENES if vision_task == "scene" else FAMILIES
+    family: Family = resolve(table, name, kind="model family", extra=EXTRAS.get(name, "training"))()
     return family
 
 

@@ -17,7 +17,7 @@ from visionloop.core.errors import VisionloopError
 from visionloop.core.progress import say_step, track
 from visionloop.training.families.table import TrainingJob
 from visionloop.training.families.yolo_files import write_yolo_folder
-from visionloop.training.finetune import choose_device
+from visionloop.training.loop import choose_device
 from visionloop.training.resume import EpochRow
 
 __all__ = ["train_yolo"]

@@ -53,7 +53,11 @@ def test_drafts_show_what_saves_time_and_nothing_else(boards, project) -> None:
     by_level = sorted(project.ids, key=lambda one: project.levels[one])
     paths = [boards.images / f"{one}.png" for one in by_level]
     assert {"open", "short"} in shown(boards, project, paths)
+    before = load_drafter(boards, *load_params(boards)).version
     report = thresholds(workspace=boards)
+    again = load_drafter(boards, *load_params(boards)).version
+    assert again != before, "open tasks would keep the drafts that show too much"
+    assert load_drafter(boards, *load_params(boards)).version == again
     assert (report.samples, report.boxes) == (60, 120)
     surest_short = 0.9 * max(project.levels.values()) / 255
     assert report.thresholds["short"] > surest_short - 0.02

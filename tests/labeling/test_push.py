@@ -351,6 +351,27 @@ def test_an_open_task_whose_image_is_gone_does_not_stop_new_drafts(desk, new_pac
     assert push(workspace=desk.cells).redrafted == 0
 
 
+def test_other_thresholds_give_open_tasks_other_drafts(neighbour) -> None:
+    space = neighbour.boards
+    setup(workspace=space)
+    neighbour.select(space, neighbour.ids[:6])
+    first = push(workspace=space)
+    client, project = connect(space), number(space)
+    answered, *waiting = client.tasks(project=project, fields="all")
+    client.post(f"/api/tasks/{answered['id']}/annotations/", {"result": []})
+    set_param(space, "control_share: 0", "control_share: 0, draft_confidence: 0.99")
+    second = push(workspace=space)
+    assert (first.pushed, second.pushed, second.redrafted) == (6, 0, 5)
+    assert first.version.partition(".")[0] == second.version.partition(".")[0]
+    assert find_project(client, load_project(space.params))["model_version"] == second.version
+    for task in client.tasks(project=project, fields="all"):
+        shown = {row["model_version"]: row["result"] for row in task["predictions"]}
+        assert len(shown) == 1 + (task["id"] in {row["id"] for row in waiting})
+        assert not shown.get(second.version)
+    assert any(row["predictions"][0]["result"] for row in waiting)
+    assert push(workspace=space).redrafted == 0
+
+
 def test_the_control_share_is_shown_without_drafts_and_stays_so(desk, new_package) -> None:
     set_param(desk.cells, "control_share: 0", "control_share: 0.4")
     by_hand = {one for one in desk.ids if is_control(one, 0.4)}

@@ -10,8 +10,8 @@ from visionloop.core.errors import ConfigError, DataError
 from visionloop.core.tables import REQUESTS, SAMPLES, read_table, write_table
 from visionloop.data.formats import coco
 from visionloop.data.quality.exclusions import exclude
+from visionloop.labeling.ledger import Entry, open_ledger
 from visionloop.labeling.selection import SELECTION, select
-from visionloop.labeling.state import PushRecord, save_push_record
 
 
 def chosen(project) -> list[str]:
@@ -19,12 +19,17 @@ def chosen(project) -> list[str]:
     return read_table(path, SELECTION).sort_values("order")["sample_id"].tolist()
 
 
+def note_first_looks(space, ids: list[str]) -> None:
+    with open_ledger(space) as ledger:
+        ledger.add(Entry(task, one, "first") for task, one in enumerate(ids))
+
+
 def test_annotated_and_pushed_samples_are_left_out(embedded) -> None:
     space, ids = embedded.cells, embedded.ids
     done = [Annotation(one, "functional") for one in ids[:10]]
     images = [coco.CocoImage(one, f"{one}.png", 60, 40) for one in ids[:10]]
     coco.save(space.studio_annotations, images, done, ["functional", "defective"])
-    save_push_record(space, PushRecord(1, {one: task for task, one in enumerate(ids[10:20])}, {}))
+    note_first_looks(space, ids[10:20])
     report = select(workspace=space, budget=100)
     assert report.selected == report.pool == 40
     assert sorted(chosen(embedded)) == ids[20:]
@@ -68,9 +73,7 @@ def test_wrong_strategy_missing_embeddings_missing_package(project, embedded) ->
 
 
 def test_nothing_left(embedded) -> None:
-    save_push_record(
-        embedded.cells, PushRecord(1, {one: task for task, one in enumerate(embedded.ids)}, {})
-    )
+    note_first_looks(embedded.cells, embedded.ids)
     with pytest.raises(DataError, match="every sample is annotated"):
         select(workspace=embedded.cells)
 

@@ -22,6 +22,7 @@ from visionloop.labeling import server
 from visionloop.labeling.annotator import review
 from visionloop.labeling.client import connect
 from visionloop.labeling.decisions import load_decisions
+from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.meter import meter
 from visionloop.labeling.mistakes import load_mistakes
 from visionloop.labeling.processes import is_port_free
@@ -30,7 +31,7 @@ from visionloop.labeling.pull import pull
 from visionloop.labeling.push import push
 from visionloop.labeling.review.tabs import ANYBODY, DISAGREEMENTS
 from visionloop.labeling.second_look import issues
-from visionloop.labeling.state import credentials, load_push_record
+from visionloop.labeling.state import credentials
 from visionloop.labeling.tasks import list_looks
 
 
@@ -97,7 +98,8 @@ def test_interrupted_push_goes_on_and_doubles_nothing(studio, action, code) -> N
     assert "pushed 5 samples" in again.stdout
     assert task_counts(studio.cells) == Counter(ids)
     assert push(workspace=studio.cells).pushed == 0
-    assert set(load_push_record(studio.cells).first) == set(ids)
+    with open_ledger(studio.cells) as ledger:
+        assert set(ledger.of_look("first")) == set(ids)
 
 
 def test_the_least_certain_comes_first_with_its_draft(studio) -> None:

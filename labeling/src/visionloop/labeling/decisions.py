@@ -46,7 +46,7 @@ class Decision:
     draft : int or None
         Label Studio's id of the draft that was shown.
     draft_version : str
-        Whose draft: ``<model>@<short fingerprint>``.
+        Whose draft: ``<model>@<short fingerprint>``, of boxes also ``.<that of the thresholds>``.
     actions : list of str
         One a region: accepted, adjusted, relabelled, added; "accepted" alone where a
         person confirmed that nothing is there.

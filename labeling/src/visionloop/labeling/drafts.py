@@ -11,6 +11,7 @@ import numpy as np
 from visionloop.core.config import ProjectParams
 from visionloop.core.entities import Prediction
 from visionloop.core.errors import PackageError
+from visionloop.core.files import canonical_json, sha256_of_bytes
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.params import LabelingParams
@@ -36,7 +37,8 @@ class Drafter:
     ----------
     predictor : Predictor
     version : str
-        ``<model>@<short fingerprint of the package>``.
+        Which model: ``<model>@<short fingerprint of the package>``. That of the drafts goes on
+        with what was shown of its boxes: ``.<short fingerprint of the thresholds>``.
     minimum_confidence : float
         Smallest confidence of a box that becomes a region.
     thresholds : mapping of str to float
@@ -50,11 +52,17 @@ class Drafter:
         minimum_confidence: float,
         thresholds: Mapping[str, float] | None = None,
     ) -> None:
-        self.version = version
         self.package = predictor.package
         self._predictor = predictor
         self._classes = predictor.package.manifest.classes
         self.minimum = dict.fromkeys(self._classes, minimum_confidence) | dict(thresholds or {})
+        # Label Studio tells drafts apart by this name alone: other thresholds, other drafts.
+        self.version = version + self._thresholds_key()
+
+    def _thresholds_key(self) -> str:
+        if self.package.manifest.vision_task != "detection":
+            return ""  # a class of the whole image is always shown
+        return "." + sha256_of_bytes(canonical_json(self.minimum))[:6]
 
     def predict(self, images: Sequence[Path]) -> Iterator[Prediction]:
         """What the model sees on each image file, faint boxes too.

@@ -21,11 +21,13 @@ from visionloop.labeling.doubts import (
     write_notes,
 )
 from visionloop.labeling.finder_precision import KindPrecision, choose, update_finder
+from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.params import load_params
 from visionloop.labeling.project import find_project
+from visionloop.labeling.queries import condition
 from visionloop.labeling.redraft import show_drafts_of
 from visionloop.labeling.state import PATIENCE_SECONDS, only_one
-from visionloop.labeling.tasks import build_task, list_looks, reconcile
+from visionloop.labeling.tasks import build_task, list_looks, sync
 
 __all__ = ["ANNOTATION_KINDS", "IssuesReport", "issues"]
 
@@ -79,11 +81,12 @@ def issues(*, workspace: Workspace, limit: int | None = None) -> IssuesReport:
     project, params = load_params(workspace)
     doubts = _doubts_by_sample(workspace)
     fingerprint = _fingerprint(doubts)
-    with only_one(workspace, "push", wait=PATIENCE_SECONDS):
+    with only_one(workspace, "push", wait=PATIENCE_SECONDS), open_ledger(workspace) as ledger:
         client = connect(workspace)
         found = find_project(client, project)
-        reconcile(workspace, client, found["id"])
-        seconds = [look for look in list_looks(client, found["id"]) if look.look == "second"]
+        sync(ledger, client, found["id"])
+        is_second = condition("data.look", "equal", "String", "second")
+        seconds = list_looks(client, found["id"], is_second)
         now = {look.sample_id for look in seconds if look.findings == fingerprint}
         earlier = {look.sample_id for look in seconds} - now
         # A kind's share is of what this list asks anew, so that a settled finding does not
@@ -98,7 +101,7 @@ def issues(*, workspace: Workspace, limit: int | None = None) -> IssuesReport:
         for start in range(0, len(tasks), params.batch):
             client.post(f"/api/projects/{found['id']}/import", tasks[start : start + params.batch])
         show_drafts_of(client, found["id"], version)
-        reconcile(workspace, client, found["id"])
+        sync(ledger, client, found["id"])
     return IssuesReport(
         sent=len(tasks),
         already=len(now),

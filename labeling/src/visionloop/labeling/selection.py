@@ -13,9 +13,10 @@ from visionloop.core.errors import DataError
 from visionloop.core.plugins import resolve
 from visionloop.core.tables import REQUESTS, Table, read_table, write_table
 from visionloop.core.workspace import Workspace
+from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.params import load_params
 from visionloop.labeling.pool_answers import ask_challenger, ask_champion
-from visionloop.labeling.state import load_push_record, state_folder
+from visionloop.labeling.state import state_folder
 from visionloop.labeling.strategies.pool import Indices, Pool
 from visionloop.labeling.strategies.table import (
     NEEDS_CHALLENGER,
@@ -106,7 +107,9 @@ def _open_samples(workspace: Workspace) -> pandas.DataFrame:
     annotated = {row.sample_id for row in merge_annotations(workspace).annotations}
     excluded = {one for one, split in read_splits(workspace).items() if split == "excluded"}
     excluded |= set(read_exclusions(workspace))
-    taken = annotated | excluded | set(load_push_record(workspace).first)
+    with open_ledger(workspace) as ledger:
+        pushed = set(ledger.of_look("first"))
+    taken = annotated | excluded | pushed
     left = samples[~samples["sample_id"].isin(list(taken))]
     return left.sort_values("sample_id").reset_index(drop=True)
 

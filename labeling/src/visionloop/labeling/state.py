@@ -1,4 +1,4 @@
-"""What labeling keeps in ``studio/``: credentials, the server's address, what was pushed."""
+"""What labeling keeps in ``studio/``: credentials, the server's address, locks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ from visionloop.core.workspace import Workspace
 __all__ = [
     "PATIENCE_SECONDS",
     "Credentials",
-    "PushRecord",
     "ServerAddress",
     "credentials",
     "forget_address",
-    "load_push_record",
     "only_one",
     "read_address",
     "save_address",
-    "save_push_record",
     "save_token",
     "state_folder",
 ]
@@ -65,23 +62,6 @@ class ServerAddress:
     started: str
     port: int
     url: str
-
-
-@dataclass(frozen=True)
-class PushRecord:
-    """Which samples have a labeling task.
-
-    Attributes
-    ----------
-    project : int
-        Label Studio's id of the project, 0 before the first push.
-    first, second : dict of str to int
-        Sample id to task id, of first and of second looks.
-    """
-
-    project: int
-    first: dict[str, int]
-    second: dict[str, int]
 
 
 def credentials(workspace: Workspace) -> Credentials:
@@ -127,27 +107,6 @@ def save_address(workspace: Workspace, address: ServerAddress) -> None:
 def forget_address(workspace: Workspace) -> None:
     """Forget a stopped server."""
     (workspace.studio_state / "server.json").unlink(missing_ok=True)
-
-
-def load_push_record(workspace: Workspace) -> PushRecord:
-    """What was pushed; empty before the first push."""
-    from visionloop.labeling.ledger import open_ledger
-
-    if not (workspace.studio_state / "tasks.sqlite").exists():
-        return PushRecord(0, {}, {})
-    with open_ledger(workspace) as ledger:
-        project = int(ledger.note("project") or 0)
-        return PushRecord(project, ledger.of_look("first"), ledger.of_look("second"))
-
-
-def save_push_record(workspace: Workspace, record: PushRecord) -> None:
-    """Put a record in the place of what is known."""
-    from visionloop.labeling.ledger import Entry, open_ledger
-
-    with open_ledger(workspace) as ledger:
-        ledger.clear(record.project)
-        for look, tasks in (("first", record.first), ("second", record.second)):
-            ledger.add(Entry(task, one, look) for one, task in tasks.items())
 
 
 @contextmanager

@@ -16,12 +16,10 @@ from urllib.parse import quote
 
 from visionloop.core.errors import DataError
 from visionloop.core.files import sha256_of_bytes
-from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import StudioClient
 from visionloop.labeling.decisions import LOOKS
-from visionloop.labeling.ledger import Entry, Ledger, open_ledger
+from visionloop.labeling.ledger import Entry, Ledger
 from visionloop.labeling.regions import Region, to_result
-from visionloop.labeling.state import PushRecord, load_push_record
 
 __all__ = [
     "OPEN",
@@ -32,7 +30,6 @@ __all__ = [
     "image_address",
     "is_control",
     "list_looks",
-    "reconcile",
     "sync",
 ]
 
@@ -55,7 +52,7 @@ class Draft:
     certainty : float
         In [0, 1]; Label Studio shows the lowest first.
     version : str
-        Where it came from: ``<model>@<short fingerprint of the package>``.
+        Where it came from: see :class:`visionloop.labeling.drafts.Drafter`.
     """
 
     regions: list[Region]
@@ -141,23 +138,24 @@ def is_control(sample_id: str, share: float) -> bool:
     return int(digest[:8], 16) < share * 2**32
 
 
-def list_looks(client: StudioClient, project_id: int) -> list[Look]:
-    """All tasks of the project that visionloop made, in the order they were made."""
+def list_looks(client: StudioClient, project_id: int, *conditions: dict[str, Any]) -> list[Look]:
+    """Tasks of the project that visionloop made, in the order they were made.
+
+    Parameters
+    ----------
+    client : StudioClient
+    project_id : int
+    *conditions
+        That they fulfil (:mod:`visionloop.labeling.queries`); all tasks without any.
+    """
     looks = []
-    for tasks in client.sweep(project_id, size=PAGE, include="id,data"):
+    for tasks in client.sweep(project_id, *conditions, size=PAGE, include="id,data"):
         for task in tasks:
             data = task["data"]
             if data.get("sample_id") and data.get("look") in LOOKS:
                 found = str(data.get("findings", ""))
                 looks.append(Look(task["id"], data["sample_id"], data["look"], found))
     return looks
-
-
-def reconcile(workspace: Workspace, client: StudioClient, project_id: int) -> PushRecord:
-    """Bring the record of tasks in line with the server's own list, which is the truth."""
-    with open_ledger(workspace) as ledger:
-        sync(ledger, client, project_id)
-    return load_push_record(workspace)
 
 
 def sync(ledger: Ledger, client: StudioClient, project_id: int) -> None:

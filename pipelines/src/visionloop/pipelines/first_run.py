@@ -65,14 +65,15 @@ def prepare_labeling(workspace: Workspace) -> str:
     str
         Where people annotate.
     """
+    from visionloop.labeling.ledger import open_ledger
     from visionloop.labeling.project import setup
     from visionloop.labeling.push import push
     from visionloop.labeling.selection import select
-    from visionloop.labeling.state import load_push_record
 
     url = setup(workspace=workspace).url
-    if load_push_record(workspace).first:
-        return url
+    with open_ledger(workspace) as ledger:
+        if ledger.of_look("first"):
+            return url
     try:
         if not (workspace.studio_state / "selection.parquet").exists():
             select(workspace=workspace)

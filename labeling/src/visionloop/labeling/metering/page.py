@@ -87,7 +87,7 @@ def curves_of(rows: Sequence[Timed], by_hand: float | None) -> Curve | None:
     for number, row in enumerate(first):
         version = row.decision.draft_version
         if version and version != last:
-            changes.append((place(number), version.split("@")[-1][:12]))
+            changes.append((place(number), version.split("@")[-1]))
             last = version
     spans = [row.decision.decided_at[:10] for row in (first[0], first[-1])]
     line = height(by_hand) if by_hand is not None else None

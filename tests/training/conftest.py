@@ -79,8 +79,9 @@ def _write_params(workspace: Workspace, project: dict[str, Any], training: dict[
     workspace.params.write_text(yaml.safe_dump(content, sort_keys=False))
     targets = yaml.safe_load((ROOT / "targets.yaml").read_text())
     targets["vision_task"] = content["project"]["vision_task"]
-    if targets["vision_task"] == "detection":
-        targets["quality"] = {"metric": "map50", "minimum": 0.1}
+    metric = {"detection": "map50", "scene": "macro_f1", "anomaly": "auroc"}
+    if targets["vision_task"] in metric:
+        targets["quality"] = {"metric": metric[targets["vision_task"]], "minimum": 0.1}
     workspace.targets.write_text(yaml.safe_dump(targets, sort_keys=False))
 
 
@@ -250,5 +251,43 @@ def boards(tmp_path) -> Workspace:
         "batch_size": 8,
         "export": {"min_confidence": 0.001, "parity_samples": 3},
     }
+    _write_params(workspace, project, training)
+    return workspace
+
+
+@pytest.fixture
+def scenes(tmp_path) -> Workspace:
+    """32 images of 64 pixels that may be bright, hold a bar, and be noisy; ViT from scratch."""
+    workspace = Workspace(tmp_path / "scenes")
+    rng = np.random.default_rng(9)
+    names = ["bright", "bar", "noisy"]
+    annotations, ids = [], []
+    for number in range(32):
+        bright, bar, noisy = (bool(number >> place & 1) for place in range(3))
+        level, spread = 190 if bright else 90, 30 if noisy else 4
+        image = rng.normal(level, spread, (SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
+        if bar:
+            image[:, 20:30] //= 3
+        ids.append(save_image(workspace, image))
+        has = [name for name, given in zip(names, (bright, bar, noisy), strict=True) if given]
+        annotations += [Annotation(ids[-1], name) for name in has or [""]]
+    save_version(
+        workspace.version("v1"),
+        vision_task="scene",
+        classes=tuple(names),
+        samples=sample_rows(ids, SIDE),
+        annotations=annotations,
+    )
+    training = {
+        "family": "vit",
+        "weights": "vit-tiny",
+        "allow_scratch": True,
+        "mode": "full",
+        "image_size": SIDE,
+        "epochs": 1,
+        "batch_size": 8,
+        "export": {"parity_samples": 3},
+    }
+    project = {"model": "scenes", "vision_task": "scene", "classes": names}
     _write_params(workspace, project, training)
     return workspace

@@ -69,6 +69,12 @@ def test_only_what_changed_is_read_again(desk, monkeypatch) -> None:
     before = desk.cells.studio_annotations.read_bytes()
     assert pull(workspace=desk.cells).read == 0
     assert desk.cells.studio_annotations.read_bytes() == before
+    written = desk.cells.studio_annotations.stat().st_ino
+    assert pull(workspace=desk.cells).samples == 5
+    assert desk.cells.studio_annotations.stat().st_ino == written
+    desk.cells.studio_annotations.unlink()
+    assert pull(workspace=desk.cells).actions == {"added": 5}
+    assert desk.cells.studio_annotations.read_bytes() == before
     answer(desk, desk.ids[5:6])
     report = pull(workspace=desk.cells)
     assert (report.read, report.samples) == (1, 6)

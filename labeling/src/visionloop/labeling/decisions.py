@@ -20,11 +20,14 @@ from visionloop.core.workspace import Workspace
 from visionloop.labeling.regions import Region, read_region
 from visionloop.labeling.state import state_folder
 
-__all__ = ["LOOKS", "Decision", "DecisionStore", "load_decisions", "open_decisions"]
+__all__ = ["LOOKS", "MADE_OF_THEM", "Decision", "DecisionStore", "load_decisions", "open_decisions"]
 
 LOOKS = ("first", "second", "review", "adjudicate")
 """Why a task exists: to be annotated; a doubtful annotation; an independent second answer;
 two answers that differ."""
+
+MADE_OF_THEM = "made of them"
+"""Note that goes as soon as a decision comes, changes or goes."""
 
 
 @dataclass(frozen=True)
@@ -106,22 +109,28 @@ class DecisionStore:
             self._db.executemany(f"INSERT OR REPLACE INTO decisions VALUES ({marks})", rows)
             query = "INSERT OR REPLACE INTO readings VALUES (?, ?)"
             self._db.executemany(query, (read or {}).items())
+            if rows:
+                self._outdate()
 
     def forget(self, *, annotations: Iterable[int] = (), tasks: Iterable[int] = ()) -> None:
         """Remove what was deleted on the server."""
         with self._db:
+            before = self._db.total_changes
             self._db.executemany(
                 "DELETE FROM decisions WHERE annotation = ?", [(one,) for one in annotations]
             )
             numbers = [(one,) for one in tasks]
             for table in ("decisions", "readings"):
                 self._db.executemany(f"DELETE FROM {table} WHERE task = ?", numbers)
+            if self._db.total_changes > before:
+                self._outdate()
 
     def clear(self) -> None:
         """Forget all decisions: those to come are of another project."""
         with self._db:
             self._db.execute("DELETE FROM decisions")
             self._db.execute("DELETE FROM readings")
+            self._outdate()
 
     def annotations_of(self, task: int) -> list[int]:
         """Ids of the annotations known of a task."""
@@ -173,6 +182,10 @@ class DecisionStore:
         """Remember a text."""
         with self._db:
             self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+
+    def _outdate(self) -> None:
+        """Said in the transaction that changes a decision."""
+        self._db.execute("DELETE FROM notes WHERE name = ?", (MADE_OF_THEM,))
 
     def _read(self, order: str) -> Iterator[Decision]:
         for row in self._db.execute(f"SELECT {', '.join(_COLUMNS)} FROM decisions {order}"):

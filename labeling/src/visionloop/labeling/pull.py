@@ -5,19 +5,21 @@ Every answer goes to ``studio/decisions.sqlite``; the verdicts on them go to the
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from visionloop.core.config import ProjectParams
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import DataError
 from visionloop.core.failpoints import failpoint
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import connect
-from visionloop.labeling.decisions import DecisionStore, open_decisions
+from visionloop.labeling.decisions import MADE_OF_THEM, DecisionStore, open_decisions
 from visionloop.labeling.feed import Feed
 from visionloop.labeling.finder_precision import update_finder
 from visionloop.labeling.ledger import open_ledger
@@ -66,7 +68,8 @@ def pull(*, workspace: Workspace) -> PullReport:
 
     What second looks say of the finder of doubtful annotations goes to ``studio/finder.json``.
     Only tasks that changed on the server are read; those that were deleted there are
-    forgotten. Killed anywhere, it goes on where it was.
+    forgotten. Where nothing changed, the files stay untouched. Killed anywhere, it goes on
+    where it was.
 
     Which answer to a sample counts is :func:`visionloop.labeling.verdicts.settle`'s to say.
     An answered detection task without boxes says that nothing is there. Skipped tasks say
@@ -90,15 +93,42 @@ def pull(*, workspace: Workspace) -> PullReport:
         sizes = {one: (image.width, image.height) for one, image in images.items()}
         feed = Feed(client, found["id"], store, partial(_pushed, workspace, found["id"]))
         read = _bring(feed, Reader(project, people, sizes), store)
-        totals = _Totals(read=read, skipped=store.skipped())
-        coco.save_ordered(
-            workspace.studio_annotations,
-            _looked_at(store.answered_samples(), images),
-            _statements(_verdicts(store, params), totals),
-            project.classes,
-        )
-    update_finder(workspace, params.second_look_precision)
-    return totals.report()
+        report = _made_before(workspace, store, project, params)
+        if report is None:
+            totals = _Totals(skipped=store.skipped())
+            coco.save_ordered(
+                workspace.studio_annotations,
+                _looked_at(store.answered_samples(), images),
+                _statements(_verdicts(store, params), totals),
+                project.classes,
+            )
+            update_finder(workspace, params.second_look_precision)
+            report = totals.report()
+            made = [_made_of(workspace, project, params), asdict(report)]
+            store.set_note(MADE_OF_THEM, json.dumps(made))
+    return replace(report, read=read)
+
+
+def _made_before(
+    workspace: Workspace, store: DecisionStore, project: ProjectParams, params: LabelingParams
+) -> PullReport | None:
+    """What a pull with these decisions and parameters said, if its files are still there."""
+    made_of, report = json.loads(store.note(MADE_OF_THEM) or "[null, null]")
+    if report is None or made_of != _made_of(workspace, project, params):
+        return None
+    return PullReport(**report)
+
+
+def _made_of(workspace: Workspace, project: ProjectParams, params: LabelingParams) -> list[Any]:
+    """What a pull's files depend on beside the decisions, and their own stamps."""
+    files = [
+        workspace.studio_annotations,
+        workspace.studio_state / "finder.json",
+        workspace.raw / "samples.parquet",
+    ]
+    found = [path.stat() if path.exists() else None for path in files]
+    stamps = [[one.st_mtime_ns, one.st_size] if one else [] for one in found]
+    return [stamps, project.classes, params.review.min_iou, params.second_look_precision]
 
 
 def _pushed(workspace: Workspace, project_id: int) -> set[int]:
@@ -157,7 +187,6 @@ def _images(workspace: Workspace) -> dict[str, CocoImage]:
 class _Totals:
     """A report in the making."""
 
-    read: int
     skipped: int
     samples: int = 0
     annotations: int = 0
@@ -171,7 +200,6 @@ class _Totals:
             replaced=self.replaced,
             skipped=self.skipped,
             actions=dict(sorted(self.actions.items())),
-            read=self.read,
         )
 
 

@@ -131,3 +131,21 @@ def test_known_oddities_are_found_by_checks_that_know_no_set(opened, name, kind,
     facts = [facts_of(raw, decode_image(raw.content)) for raw in dataset]
     (oddity,) = [row for row in find_oddities(facts, dataset.faults) if row.kind == kind]
     assert len(oddity.files) == count and words in oddity.reason
+
+
+def test_tiles_are_normal_or_not_where_anomalies_are_looked_for(opened):
+    dataset = opened("magnetic-tile", "anomaly")
+    said = Counter(row.class_name for one in dataset for row in one.annotations)
+    assert said == {"normal": 952, "defective": 392}
+
+
+def test_a_tile_as_a_scene_has_its_exposure_and_its_defect(opened):
+    dataset = opened("magnetic-tile", "scene")
+    said: Counter[str] = Counter()
+    for one in dataset:
+        names = {row.class_name for row in one.annotations}
+        exposures = [name for name in names if name.startswith("exposure")]
+        stated = one.attributes["exposure"]
+        assert exposures == ([f"exposure{stated}"] if stated else [])
+        said.update(names)
+    assert (said["Blowhole"], said["Uneven"], said["Free"]) == (115, 103, 0)

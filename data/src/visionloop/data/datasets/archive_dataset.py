@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import cast
+from typing import Any, cast
 
 from visionloop.core.entities import Annotation
 from visionloop.core.errors import ConfigError, DataError
@@ -130,7 +130,8 @@ def read_source(
         return
     files.pass_over(*row.leave_out)
     loaded: Iterator[Loaded] = (
-        _apply(row, one) if isinstance(one, Picture) else one for one in form.load(files, options)
+        _apply(row, one, vision_task) if isinstance(one, Picture) else one
+        for one in form.load(files, options)
     )
     if row.people:
         labels = files.path.with_name(row.labels_file)
@@ -182,16 +183,39 @@ def to_sample(files: SourceFiles, picture: Picture, **fields: str) -> RawSample:
     )
 
 
-def _apply(row: KnownArchive, picture: Picture) -> Picture:
+def _apply(row: KnownArchive, picture: Picture, vision_task: str) -> Picture:
     """Class names, official split and columns, as the row says."""
-    annotations = tuple(_renamed(row, one) for one in picture.annotations)
     splits = [split for folder, split in row.splits if picture.file.startswith(folder)]
     columns = dict(picture.attributes)
     if row.attributes and (found := re.fullmatch(row.attributes, PurePosixPath(picture.file).stem)):
         for name, value in found.groupdict().items():
             columns[name.removesuffix("_n")] = int(value) if name.endswith("_n") else value
     split = splits[0] if splits else picture.split
+    named = tuple(_renamed(row, one) for one in picture.annotations)
+    annotations = tuple(_for_task(row, named, columns, vision_task))
     return replace(picture, annotations=annotations, split=split, attributes=columns)
+
+
+def _for_task(
+    row: KnownArchive,
+    annotations: Sequence[Annotation],
+    columns: Mapping[str, Any],
+    vision_task: str,
+) -> Iterator[Annotation]:
+    """The annotations as an anomaly or a scene has them; others stay what they are."""
+    if not row.normal_class or vision_task not in ("anomaly", "scene"):
+        yield from annotations
+        return
+    for one in annotations:
+        is_normal = one.class_name == row.normal_class
+        if vision_task == "anomaly":
+            yield replace(one, class_name="normal" if is_normal else "defective")
+        elif not is_normal:
+            yield one
+    if vision_task == "scene":
+        for name in row.scene_columns:
+            if columns.get(name):  # 0 says nothing: three tiles have no exposure in their name
+                yield Annotation("", f"{name}{columns[name]}")
 
 
 def _renamed(row: KnownArchive, annotation: Annotation) -> Annotation:

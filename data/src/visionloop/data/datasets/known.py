@@ -45,6 +45,11 @@ class KnownArchive:
         Name of the archive that holds them.
     parts : tuple of str
         Rows that this one is made of, where it holds no pictures itself.
+    normal_class : str
+        Its pictures are normal, all others are not: what an anomaly project imports as
+        ``normal`` and ``defective``, and what a scene has no attribute for.
+    scene_columns : tuple of str
+        Columns whose values are attributes of a scene: ``exposure`` 3 is ``exposure3``.
     """
 
     file: str
@@ -61,6 +66,8 @@ class KnownArchive:
     people: str = ""
     labels_file: str = ""
     parts: tuple[str, ...] = ()
+    normal_class: str = ""
+    scene_columns: tuple[str, ...] = ()
 
 
 _CIFAR = (
@@ -124,6 +131,8 @@ KNOWN = {
         classes=("Free", "Blowhole", "Break", "Crack", "Fray", "Uneven"),
         class_prefix="MT_",
         attributes=r"exp(?P<exposure_n>\d)_num_(?P<number_n>\d+)",
+        normal_class="Free",
+        scene_columns=("exposure",),
     ),
     "cifar10-test": KnownArchive(
         file="cifar10_test.zip",

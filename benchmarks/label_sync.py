@@ -5,7 +5,7 @@ new project, give the ratio; then one project grows to its full size 10,000 task
 every step a process of its own, so that its memory can be told. A push is killed on the way
 and run again.
 
-    python benchmarks/label_sync.py [--tasks 50000] [--rounds 3] [--round-tasks 2000]
+    python benchmarks/label_sync.py [--tasks 50000] [--rounds 3] [--round-tasks 10000]
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--round-tasks", type=int, default=2_000)
+    parser.add_argument("--round-tasks", type=int, default=10_000)
     options = parser.parse_args()
     home = _make_home(max(options.tasks, options.round_tasks))
     server.start(home, port=0)
@@ -156,12 +156,16 @@ def _growing(home: Workspace, tasks: int) -> list[dict[str, Any]]:
         pull, pull_memory = _run(answered, "pull")
         memory["push"].append(push_memory)
         memory["pull"].append(pull_memory)
-        print(end, f"push {push:.1f} import {their_import:.1f} pull {pull:.1f} s", flush=True)
+        times = f"push {push:.1f} import {their_import:.1f} pull {pull:.1f} s"
+        print(end, times, f"push {push_memory:.0f} pull {pull_memory:.0f} MB", flush=True)
         rows.append(
             make_row(f"push of the 10,000 tasks up to {end:,}, seconds", push, peer=their_import,
                      peer_name="SDK import_tasks", higher_is_better=False)
         )  # fmt: skip
-        rows.append(make_row(f"pull of the 10,000 answers up to {end:,}, seconds", pull))
+        rows.append(make_row(f"pull of the 10,000 answers up to {end:,}, seconds", pull,
+                             higher_is_better=False))  # fmt: skip
+        rows += [make_row(f"memory of {name} up to {end:,}, MB", values[-1],
+                          higher_is_better=False) for name, values in memory.items()]  # fmt: skip
     (answered.studio_state / "decisions.sqlite").unlink()
     whole, whole_memory = _run(answered, "pull")
     export = _sdk_export(answered)
@@ -210,13 +214,25 @@ def _command(workspace: Workspace, verb: str) -> list[str]:
 def _run(workspace: Workspace, verb: str) -> tuple[float, float]:
     """Seconds and peak memory (MB) of a command, the start of Python left out."""
     begun = time.perf_counter()
+    memory = 0.0
     with (HOME / "command.log").open("w") as log:
         process = subprocess.Popen(_command(workspace, verb), stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
+        while process.poll() is None:
+            memory = max(memory, _peak_memory(process.pid))
+            time.sleep(0.02)
     seconds = time.perf_counter() - begun
-    if status != 0:
+    if process.returncode != 0:
         raise SystemExit((HOME / "command.log").read_text())
-    return seconds - _start_seconds(), usage.ru_maxrss / 1024
+    return seconds - _start_seconds(), memory
+
+
+def _peak_memory(pid: int) -> float:
+    """Of a running process so far, in MB; what ``wait4`` tells includes its parent's."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def _start_seconds() -> float:

@@ -32,6 +32,13 @@ HIDDEN = (
 TABS = ("Next best", "Check drafts", "Second look", "Done")
 
 
+FIELDS = (
+    "id,title,label_config,expert_instruction,show_instruction,sampling,show_collab_predictions,"
+    "maximum_annotations,model_version,description,task_number"
+)
+"""Of a project; where none are named, Label Studio counts through all of its tasks."""
+
+
 @dataclass(frozen=True)
 class SetupReport:
     """The project's id, where to open it, and whether it was made just now."""
@@ -106,7 +113,7 @@ def ensure_recipe(workspace: Workspace, recipe: str) -> None:
 
 
 def find_project(client: StudioClient, project: ProjectParams) -> dict[str, Any]:
-    """The project of this model.
+    """The project of this model: its ``FIELDS``.
 
     Raises
     ------
@@ -140,11 +147,10 @@ def find_tab(client: StudioClient, project_id: int, title: str) -> dict[str, Any
 def _project_by_title(client: StudioClient, title: str) -> dict[str, Any] | None:
     page = 1
     while True:
-        # Without the fields named, each project of the list is counted through.
         answer = client.get("/api/projects/", page=page, page_size=100, include="id,title")
         for row in answer["results"]:
             if row["title"] == title:
-                return dict(client.get(f"/api/projects/{row['id']}/"))
+                return dict(client.get(f"/api/projects/{row['id']}/", include=FIELDS))
         if not answer.get("next"):
             return None
         page += 1

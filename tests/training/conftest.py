@@ -291,3 +291,38 @@ def scenes(tmp_path) -> Workspace:
     project = {"model": "scenes", "vision_task": "scene", "classes": names}
     _write_params(workspace, project, training)
     return workspace
+
+
+@pytest.fixture
+def surfaces(tmp_path) -> Workspace:
+    """60 striped surfaces of 96 pixels, one in six with a dark spot at (60, 30); patch memory."""
+    workspace = Workspace(tmp_path / "surfaces")
+    rng = np.random.default_rng(11)
+    annotations, ids = [], []
+    stripes = 120 + 30 * np.sin(np.arange(96) / 3)
+    for number in range(60):
+        image = np.repeat((stripes[None, :, None] + rng.normal(0, 6, (96, 96, 1))), 3, axis=2)
+        if number % 6 == 4:
+            cv2.circle(image, (60, 30), 9, (20, 20, 20), -1)
+        ids.append(save_image(workspace, image.clip(0, 255).astype(np.uint8)))
+        class_name = "defective" if number % 6 == 4 else "normal"
+        annotations.append(Annotation(ids[-1], class_name))
+    save_version(
+        workspace.version("v1"),
+        vision_task="anomaly",
+        classes=("normal", "defective"),
+        samples=sample_rows(ids, 96),
+        annotations=annotations,
+    )
+    training = {
+        "family": "patch",
+        "weights": "efficientnet-lite0",
+        "mode": "full",
+        "image_size": 96,
+        "epochs": 1,
+        "anomaly": {"memory": 60, "max_patches": 2000, "false_alarm_rate": 0.1},
+        "export": {"parity_samples": 4},
+    }
+    project = {"model": "surfaces", "vision_task": "anomaly", "classes": ["normal", "defective"]}
+    _write_params(workspace, project, training)
+    return workspace

@@ -10,6 +10,7 @@ from visionloop.core.config import StrictModel
 from visionloop.training.search.params import SearchParams
 
 __all__ = [
+    "AnomalyParams",
     "AugmentParams",
     "BackboneParams",
     "CalibrationParams",
@@ -29,6 +30,24 @@ class BackboneParams(StrictModel):
     )
     image_size: int = Field(
         default=224, ge=32, le=1280, multiple_of=32, description="side of its input, pixels"
+    )
+
+
+class AnomalyParams(StrictModel):
+    """Families that learn normal pictures alone."""
+
+    false_alarm_rate: float = Field(
+        default=0.05, gt=0, lt=1, description="share of new normal pictures that may be reported"
+    )
+    top_share: float = Field(
+        default=0.01, ge=0, le=1, description="part of the map whose mean is the picture's value"
+    )
+    layers: list[int] = Field(
+        default=[1, 2, 3], min_length=1, description="patch: intermediate outputs of the network"
+    )
+    memory: int = Field(default=2000, ge=1, le=50_000, description="patch: patches remembered")
+    max_patches: int = Field(
+        default=40_000, ge=1, description="patch: patches that these are chosen from"
     )
 
 
@@ -148,6 +167,9 @@ class TrainingParams(StrictModel):
         default=500.0,
         ge=0,
         description="frozen: strength of the penalty on the standardised head, 1/C of scikit-learn",
+    )
+    anomaly: AnomalyParams = Field(
+        default_factory=AnomalyParams, description="anomaly families, see AnomalyParams"
     )
     augment: AugmentParams = Field(
         default_factory=AugmentParams, description="changed pictures, see AugmentParams"

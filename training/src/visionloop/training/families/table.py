@@ -28,6 +28,7 @@ FAMILIES: dict[str, str] = {
     "efficientnet": "visionloop.training.families.timm_classifier:EfficientNet",
     "convnext": "visionloop.training.families.timm_classifier:ConvNext",
     "vit": "visionloop.training.families.timm_classifier:Vit",
+    "patch": "visionloop.training.families.patch:Patch",
     "yolo": "visionloop.training.families.yolo:Yolo",
 }
 """Family name -> "module:Class"; each stands alone and needs the libraries of its extra."""

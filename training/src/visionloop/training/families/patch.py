@@ -1,0 +1,210 @@
+"""``patch``: a memory of patch features of normal pictures.
+
+PatchCore (Roth et al., 2022, arXiv 2106.08265): features of several layers of a network trained
+on other pictures, averaged over neighbouring places; a coreset of them, chosen greedily so that
+no normal patch is far from it (k-centre, on a random projection); how far a patch of a new
+picture is from the nearest one is its distance from what is normal.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from visionloop.core.errors import ConfigError
+from visionloop.core.progress import say_step, track
+from visionloop.serving.images import read_image
+from visionloop.serving.manifest import ImageInput
+from visionloop.serving.preprocess import make_batch
+from visionloop.training.checkpoint import Checkpoint
+from visionloop.training.families.anomaly import (
+    BATCH,
+    OUTPUTS,
+    AnomalyForExport,
+    finish,
+    normal_split,
+)
+from visionloop.training.families.table import TrainedModel, TrainingJob
+from visionloop.training.families.timm_networks import build_network, make_network
+from visionloop.training.onnx_files import export_traced
+
+__all__ = ["Patch", "PatchMemory", "choose_coreset"]
+
+PROJECTED = 128
+"""Dimensions in which the coreset is chosen: distances hardly change (Johnson, Lindenstrauss)."""
+
+
+class Patch:
+    """A memory of patches; see :class:`visionloop.training.families.table.Family`."""
+
+    vision_task = "anomaly"
+    outputs = OUTPUTS
+
+    def train(self, job: TrainingJob) -> TrainedModel:
+        """Remember the patches of the normal train pictures."""
+        _refuse_heads(job)
+        torch.manual_seed(job.project.seed)
+        size = job.params.image_size
+        network = make_network(job.weights, classes=1, image_size=size).eval()
+        spec = job.weights.picture_input(size)
+        memory = PatchMemory(network, layers=list(job.params.anomaly.layers))
+        if job.resume.epoch:
+            content = job.resume.path("last").read_bytes()
+            memory.remember(*_read(content))
+        else:
+            _fit(job, memory, spec)
+        architecture = {
+            "timm": job.weights.row.architecture,
+            "classes": 1,
+            "image_size": size,
+            "layers": list(job.params.anomaly.layers),
+            "memory": list(memory.memory.shape),
+        }
+        return finish(job, memory.eval(), spec, architecture, job.resume.history[-1])
+
+    def build(self, checkpoint: Checkpoint) -> torch.nn.Module:
+        """Images to (probabilities, embedding, heatmap)."""
+        facts = checkpoint.facts.architecture
+        memory = PatchMemory(build_network(facts), layers=facts["layers"])
+        rows, width = facts["memory"]
+        memory.remember(torch.zeros(rows, width), torch.zeros(width), torch.ones(width))
+        whole = AnomalyForExport(memory, top_share=facts["top_share"], limit=1.0)
+        whole.load_state_dict(checkpoint.load_tensors())
+        return whole.eval()
+
+    def export(self, network: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+        """ONNX with any batch size; the memory is a constant of the graph."""
+        spec = checkpoint.facts.input
+        names = ["probabilities", "embedding", "heatmap"]
+        export_traced(network, path, height=spec.height, width=spec.width, outputs=names)
+
+
+class PatchMemory(torch.nn.Module):  # type: ignore[misc]
+    """Images to (distance of each patch from the memory (B, h, w), embedding (B, D)).
+
+    Parameters
+    ----------
+    network : timm network
+    layers : list of int
+        Which of its intermediate outputs; the grid is that of the first.
+    """
+
+    def __init__(self, network: Any, *, layers: list[int]) -> None:
+        super().__init__()
+        self.network, self.layers = network, layers
+
+    def remember(self, memory: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        """Take patches (M, D), standardised by ``mean`` and ``deviation`` (D,)."""
+        self.register_buffer("memory", memory)
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+
+    def patches(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of each place (B, D, h, w), and of the whole picture (B, D')."""
+        found = self.network.forward_intermediates(
+            image, indices=self.layers, intermediates_only=True
+        )
+        size = found[0].shape[-2:]
+        parts = []
+        for one in found:
+            near = torch.nn.functional.avg_pool2d(one, 3, stride=1, padding=1)
+            if near.shape[-2:] != size:
+                near = torch.nn.functional.interpolate(
+                    near, size=size, mode="bilinear", align_corners=False
+                )
+            parts.append(near)
+        return torch.cat(parts, dim=1), found[-1].mean(dim=(2, 3))
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """float32 (B, 3, H, W) to (raw map, embedding)."""
+        features, embedding = self.patches(image)
+        _, width, rows, columns = features.shape
+        flat = features.permute(0, 2, 3, 1).reshape(-1, width)
+        flat = (flat - self.mean) / self.deviation
+        squared = flat.square().sum(dim=1, keepdim=True) - 2 * flat @ self.memory.T
+        squared = squared + self.memory.square().sum(dim=1)
+        nearest = squared.min(dim=1).values.clamp(min=0) / width
+        return nearest.sqrt().reshape(-1, rows, columns), embedding
+
+
+def choose_coreset(
+    patches: NDArray[np.float32], size: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Greedy k-centre: rows such that the largest distance of any row to its nearest is small.
+
+    Parameters
+    ----------
+    patches : float32 array (N, D)
+    size : int
+        Rows to choose; all where there are no more.
+
+    Returns
+    -------
+    int64 array (min(size, N),)
+    """
+    count = len(patches)
+    if size >= count:
+        return np.arange(count)
+    width = patches.shape[1]
+    if width > PROJECTED:
+        patches = patches @ (rng.normal(size=(width, PROJECTED)) / PROJECTED**0.5).astype(
+            np.float32
+        )
+    norms = np.einsum("nd,nd->n", patches, patches)
+    chosen = np.empty(size, np.int64)
+    chosen[0] = rng.integers(count)
+    nearest = np.full(count, np.inf, np.float32)
+    for number in track(range(size), "choosing patches to remember"):
+        row = chosen[number]
+        distance = norms - 2 * patches @ patches[row] + norms[row]
+        np.minimum(nearest, distance, out=nearest)
+        if number + 1 < size:
+            chosen[number + 1] = int(nearest.argmax())
+    return chosen
+
+
+def _fit(job: TrainingJob, memory: PatchMemory, spec: ImageInput) -> None:
+    params, rng = job.params.anomaly, np.random.default_rng(job.project.seed)
+    paths = normal_split(job, "train").normal
+    each = max(1, params.max_patches // len(paths))
+    kept = []
+    with torch.inference_mode():
+        for start in track(range(0, len(paths), BATCH), "patches of normal pictures"):
+            images = [read_image(path) for path in paths[start : start + BATCH]]
+            batch, _ = make_batch(images, spec)
+            features, _ = memory.patches(torch.from_numpy(batch))
+            for one in features.flatten(2).permute(0, 2, 1).numpy():
+                rows = rng.permutation(len(one))[:each]
+                kept.append(one[rows])
+    patches = np.concatenate(kept)
+    mean, deviation = patches.mean(axis=0), np.maximum(patches.std(axis=0), 1e-6)
+    patches = ((patches - mean) / deviation).astype(np.float32)
+    chosen = choose_coreset(patches, params.memory, rng)
+    say_step(f"{len(chosen)} of {len(patches)} patches of {len(paths)} pictures are remembered")
+    tensors = [torch.from_numpy(np.ascontiguousarray(one, np.float32))
+               for one in (patches[chosen], mean, deviation)]  # fmt: skip
+    memory.remember(*tensors)
+    row = {"epoch": 1.0, "train_loss": 0.0, "remembered_patches": float(len(chosen))}
+    buffer = io.BytesIO()
+    torch.save(tensors, buffer)
+    job.resume.save_epoch(row, {"last": buffer.getvalue()})
+    job.on_epoch(row)
+
+
+def _read(content: bytes) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = torch.load(io.BytesIO(content), weights_only=True)
+    return found
+
+
+def _refuse_heads(job: TrainingJob) -> None:
+    if job.params.mode != "full":
+        raise ConfigError(
+            f"training.mode '{job.params.mode}'",
+            f"is not for training.family '{job.params.family}'",
+            "set training.mode: full",
+        )

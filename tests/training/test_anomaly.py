@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from visionloop.serving.predictor import Predictor
 from visionloop.training.checkpoint import load_checkpoint
 from visionloop.training.export import export
 from visionloop.training.families.anomaly import area_under_roc, choose_limit
+from visionloop.training.families.autoencoder import structural_similarity
 from visionloop.training.families.patch import choose_coreset
 from visionloop.training.train import train
 
@@ -40,6 +42,35 @@ def test_a_spot_is_found_where_it_is(surfaces, capsys) -> None:
     row, column = np.unravel_index(heat.argmax(), heat.shape)
     assert abs((column + 0.5) / heat.shape[1] * 96 - 60) < 14
     assert abs((row + 0.5) / heat.shape[0] * 96 - 30) < 14
+
+
+def test_an_autoencoder_cannot_draw_the_spot_again(surfaces, set_training) -> None:
+    set_training(surfaces, family="autoencoder", weights="none", epochs=25, batch_size=8,
+                 learning_rate=0.003, augment={"strength": "none"})  # fmt: skip
+    report = train(workspace=surfaces)
+    assert report.metrics["val_auroc"] == 1.0
+    assert export(workspace=surfaces).parity.max_difference < 1e-3
+    package = load_package(surfaces.package)
+    version = load_version(surfaces.version("v1"), surfaces.images)
+    bad = version.class_ids(version.samples["sample_id"]) == 1
+    one = str(version.samples["sample_id"][int(np.flatnonzero(bad)[0])])
+    (found,) = Predictor(package, threads=1).predict([read_image(version.image_path(one))])
+    row, column = np.unravel_index(found.heatmap.argmax(), found.heatmap.shape)
+    assert abs((column + 0.5) * 4 - 60) < 16 and abs((row + 0.5) * 4 - 30) < 16
+
+
+def test_equal_pictures_are_entirely_similar() -> None:
+    rng = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 20, 24, generator=rng)
+    assert structural_similarity(image, image) == pytest.approx(1.0, abs=1e-4)
+    assert float(structural_similarity(image, 1 - image).mean()) < 0
+    assert float(structural_similarity(image, image * 0.5).mean()) < 0.9
+
+
+def test_an_autoencoder_takes_no_weights(surfaces, set_training) -> None:
+    set_training(surfaces, family="autoencoder")
+    with pytest.raises(ConfigError, match=r"training\.weights: none"):
+        train(workspace=surfaces)
 
 
 def test_the_same_seed_gives_the_same_memory_and_a_kill_goes_on(surfaces, run_train) -> None:

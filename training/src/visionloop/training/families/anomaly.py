@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visionloop.core.errors import DataError
+from visionloop.core.errors import ConfigError, DataError
 from visionloop.core.progress import say_step, track
 from visionloop.serving.images import read_image
 from visionloop.serving.manifest import ImageInput, ModelOutputs
@@ -39,6 +39,7 @@ __all__ = [
     "finish",
     "normal_split",
     "raw_values",
+    "refuse_heads",
 ]
 
 OUTPUTS = ModelOutputs(
@@ -162,6 +163,22 @@ def choose_limit(held_out: NDArray[np.float64], rate: float) -> tuple[float, str
     needed = math.ceil(1 / rate) - 1
     why = f"{count} held-out normal pictures cannot show a rate of {rate:g}: {needed} would"
     return float(ordered[-1]), why
+
+
+def refuse_heads(job: TrainingJob) -> None:
+    """Anomaly families have no mode but ``full``.
+
+    Raises
+    ------
+    ConfigError
+        If another one is asked for.
+    """
+    if job.params.mode != "full":
+        raise ConfigError(
+            f"training.mode '{job.params.mode}'",
+            f"is not for training.family '{job.params.family}'",
+            "set training.mode: full",
+        )
 
 
 def finish(

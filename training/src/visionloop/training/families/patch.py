@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visionloop.core.errors import ConfigError
 from visionloop.core.progress import say_step, track
 from visionloop.serving.images import read_image
 from visionloop.serving.manifest import ImageInput
@@ -28,6 +27,7 @@ from visionloop.training.families.anomaly import (
     AnomalyForExport,
     finish,
     normal_split,
+    refuse_heads,
 )
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.families.timm_networks import build_network, make_network
@@ -47,7 +47,7 @@ class Patch:
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Remember the patches of the normal train pictures."""
-        _refuse_heads(job)
+        refuse_heads(job)
         torch.manual_seed(job.project.seed)
         size = job.params.image_size
         network = make_network(job.weights, classes=1, image_size=size).eval()
@@ -199,12 +199,3 @@ def _fit(job: TrainingJob, memory: PatchMemory, spec: ImageInput) -> None:
 def _read(content: bytes) -> list[torch.Tensor]:
     found: list[torch.Tensor] = torch.load(io.BytesIO(content), weights_only=True)
     return found
-
-
-def _refuse_heads(job: TrainingJob) -> None:
-    if job.params.mode != "full":
-        raise ConfigError(
-            f"training.mode '{job.params.mode}'",
-            f"is not for training.family '{job.params.family}'",
-            "set training.mode: full",
-        )

@@ -28,6 +28,7 @@ FAMILIES: dict[str, str] = {
     "efficientnet": "visionloop.training.families.timm_classifier:EfficientNet",
     "convnext": "visionloop.training.families.timm_classifier:ConvNext",
     "vit": "visionloop.training.families.timm_classifier:Vit",
+    "autoencoder": "visionloop.training.families.autoencoder:Autoencoder",
     "patch": "visionloop.training.families.patch:Patch",
     "yolo": "visionloop.training.families.yolo:Yolo",
 }

@@ -112,6 +112,8 @@ def _export(
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".exported.onnx")
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # a fused attention that ONNX does not know
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -125,4 +127,5 @@ def _export(
             )
         write_bytes(path, normalise_onnx(temporary.read_bytes()))
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         temporary.unlink(missing_ok=True)

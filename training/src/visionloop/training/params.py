@@ -43,11 +43,24 @@ class AnomalyParams(StrictModel):
         default=0.01, ge=0, le=1, description="part of the map whose mean is the picture's value"
     )
     layers: list[int] = Field(
-        default=[1, 2, 3], min_length=1, description="patch: intermediate outputs of the network"
+        default=[1, 2, 3],
+        min_length=1,
+        description="patch, clip: intermediate outputs of the network",
     )
-    memory: int = Field(default=2000, ge=1, le=50_000, description="patch: patches remembered")
+    memory: int = Field(
+        default=2000, ge=1, le=50_000, description="patch, clip: patches remembered"
+    )
     max_patches: int = Field(
-        default=40_000, ge=1, description="patch: patches that these are chosen from"
+        default=40_000, ge=1, description="patch, clip: patches that these are chosen from"
+    )
+    object_name: str = Field(
+        default="product", min_length=1, description="clip: what the pictures show, in English"
+    )
+    prompt_weight: float = Field(
+        default=1.0, ge=0, description="clip: of what the prompts say, beside the memory"
+    )
+    members: list[Literal["autoencoder", "clip", "patch"]] = Field(
+        default=["autoencoder", "clip"], min_length=2, description="of family ensemble"
     )
 
 

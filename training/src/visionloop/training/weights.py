@@ -37,7 +37,8 @@ class WeightsRow:
     architecture : str
         What the weights fit: a timm model name, or an Ultralytics model file.
     library : str
-        ``"timm"`` or ``"ultralytics"``: which code reads them and knows their hub.
+        ``"timm"``, ``"open_clip"`` or ``"ultralytics"``: which code reads them and knows
+        their hub; empty where there are none.
     files : tuple of str
         File names looked for in ``VISIONLOOP_WEIGHTS``, in this order.
     package : str
@@ -110,6 +111,16 @@ WEIGHTS: dict[str, WeightsRow] = {
     ),
     "vit-small": _timm_row(
         "vit_small_patch16_224", "vit_small_patch16_224.augreg_in21k_ft_in1k", HALF, HALF
+    ),
+    "clip-vit-b-32": WeightsRow(
+        architecture="ViT-B-32",
+        library="open_clip",
+        files=("clip-vit-b-32.safetensors", "open_clip_model.safetensors"),
+        package="",
+        hub="laion2b_s34b_b79k",
+        mean=(122.771, 116.746, 104.094),
+        std=(68.501, 66.632, 70.323),
+        licence="MIT",
     ),
     "yolov8n": WeightsRow(
         architecture="yolov8n.yaml",
@@ -273,9 +284,11 @@ def _in_package(name: str, row: WeightsRow, tried: list[str]) -> FoundWeights | 
 
 
 def _at_hub(name: str, row: WeightsRow, tried: list[str]) -> FoundWeights | None:
-    fetch: Callable[[str, WeightsRow], FoundWeights] = (
-        _from_timm_hub if row.library == "timm" else _from_ultralytics_hub
-    )
+    fetch: Callable[[str, WeightsRow], FoundWeights] = {
+        "timm": _from_timm_hub,
+        "open_clip": _from_open_clip_hub,
+        "ultralytics": _from_ultralytics_hub,
+    }[row.library]
     try:
         return fetch(name, row)
     except VisionloopError:
@@ -296,6 +309,18 @@ def _from_timm_hub(name: str, row: WeightsRow) -> FoundWeights:
     mean, std = (_as_channels(settings[key]) for key in ("mean", "std"))
     return FoundWeights(
         name, row, f"hub {row.hub}", None, sha256_of_bytes(content), mean, std, tensors
+    )
+
+
+def _from_open_clip_hub(name: str, row: WeightsRow) -> FoundWeights:
+    import open_clip
+
+    model = open_clip.create_model(row.architecture, pretrained=row.hub)
+    tensors = {key: value.detach() for key, value in model.state_dict().items()}
+    content = b"".join(key.encode() + tensors[key].numpy().tobytes() for key in sorted(tensors))
+    source = f"hub {row.architecture} {row.hub}"
+    return FoundWeights(
+        name, row, source, None, sha256_of_bytes(content), row.mean, row.std, tensors
     )
 
 

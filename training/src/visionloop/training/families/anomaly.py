@@ -47,6 +47,8 @@ OUTPUTS = ModelOutputs(
 )
 BATCH = 16
 LEAST_NORMAL = 2
+ABOVE_ALL = 0.01
+"""Share by which the limit lies above the largest value where that is the limit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,11 +160,15 @@ def choose_limit(held_out: NDArray[np.float64], rate: float) -> tuple[float, str
         raise DataError("held-out normal pictures", "there is none to set the limit by")
     place = math.ceil((count + 1) * (1 - rate))
     ordered = np.sort(held_out)
-    if place <= count:
-        return float(ordered[place - 1]), ""
+    if place < count:
+        # Half-way to the next one, so that no held-out picture lies exactly on the limit.
+        return float(ordered[place - 1] + ordered[place]) / 2, ""
+    highest = float(ordered[-1]) * (1 + ABOVE_ALL)
+    if place == count:
+        return highest, ""
     needed = math.ceil(1 / rate) - 1
     why = f"{count} held-out normal pictures cannot show a rate of {rate:g}: {needed} would"
-    return float(ordered[-1]), why
+    return highest, why
 
 
 def refuse_heads(job: TrainingJob) -> None:

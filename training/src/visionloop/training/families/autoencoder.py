@@ -31,8 +31,9 @@ from visionloop.training.families.anomaly import (
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.loop import choose_device, run_loop
 from visionloop.training.onnx_files import export_traced
+from visionloop.training.resume import EpochRow
 
-__all__ = ["Autoencoder", "Redrawing", "structural_similarity"]
+__all__ = ["Autoencoder", "Redrawing", "redraw_normal", "structural_similarity"]
 
 WIDTHS = (32, 64, 128, 128)
 """Channels after each halving of the picture."""
@@ -58,12 +59,9 @@ class Autoencoder:
                 "an autoencoder starts from random weights",
                 "set training.weights: none",
             )
-        torch.manual_seed(job.project.seed)
         spec = job.weights.picture_input(job.params.image_size)
-        learner = _Learner(Redrawing(), job, spec)
-        learner.draw_sheet()
-        row = run_loop(learner, job)
-        return finish(job, learner.network.eval(), spec, {"widths": list(WIDTHS)}, row)
+        network, row = redraw_normal(job, spec)
+        return finish(job, network, spec, {"widths": list(WIDTHS)}, row)
 
     def build(self, checkpoint: Checkpoint) -> torch.nn.Module:
         """Images to (probabilities, embedding, heatmap)."""
@@ -118,6 +116,16 @@ def structural_similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Te
     variance = mean(first * first) - a * a + mean(second * second) - b * b
     shared = mean(first * second) - a * b
     return ((2 * a * b + C1) * (2 * shared + C2)) / ((a * a + b * b + C1) * (variance + C2))
+
+
+def redraw_normal(job: TrainingJob, spec: ImageInput) -> tuple[Redrawing, EpochRow]:
+    """Train an autoencoder on the normal train pictures, and leave a sheet of what it saw."""
+    torch.manual_seed(job.project.seed)
+    learner = _Learner(Redrawing(), job, spec)
+    learner.draw_sheet()
+    row = run_loop(learner, job)
+    learner.network.eval()
+    return learner.network, row
 
 
 @dataclass(eq=False)

@@ -9,12 +9,14 @@ picture is from the nearest one is its distance from what is normal.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from visionloop.core.progress import say_step, track
 from visionloop.serving.images import read_image
@@ -32,8 +34,16 @@ from visionloop.training.families.anomaly import (
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.families.timm_networks import build_network, make_network
 from visionloop.training.onnx_files import export_traced
+from visionloop.training.resume import EpochRow
 
-__all__ = ["Patch", "PatchMemory", "choose_coreset"]
+__all__ = [
+    "Patch",
+    "PatchMemory",
+    "choose_coreset",
+    "join_layers",
+    "remember_normal",
+    "remember_once",
+]
 
 PROJECTED = 128
 """Dimensions in which the coreset is chosen: distances hardly change (Johnson, Lindenstrauss)."""
@@ -53,11 +63,7 @@ class Patch:
         network = make_network(job.weights, classes=1, image_size=size).eval()
         spec = job.weights.picture_input(size)
         memory = PatchMemory(network, layers=list(job.params.anomaly.layers))
-        if job.resume.epoch:
-            content = job.resume.path("last").read_bytes()
-            memory.remember(*_read(content))
-        else:
-            _fit(job, memory, spec)
+        row = remember_once(job, memory, spec)
         architecture = {
             "timm": job.weights.row.architecture,
             "classes": 1,
@@ -65,7 +71,7 @@ class Patch:
             "layers": list(job.params.anomaly.layers),
             "memory": list(memory.memory.shape),
         }
-        return finish(job, memory.eval(), spec, architecture, job.resume.history[-1])
+        return finish(job, memory.eval(), spec, architecture, row)
 
     def build(self, checkpoint: Checkpoint) -> torch.nn.Module:
         """Images to (probabilities, embedding, heatmap)."""
@@ -109,27 +115,34 @@ class PatchMemory(torch.nn.Module):  # type: ignore[misc]
         found = self.network.forward_intermediates(
             image, indices=self.layers, intermediates_only=True
         )
-        size = found[0].shape[-2:]
-        parts = []
-        for one in found:
-            near = torch.nn.functional.avg_pool2d(one, 3, stride=1, padding=1)
-            if near.shape[-2:] != size:
-                near = torch.nn.functional.interpolate(
-                    near, size=size, mode="bilinear", align_corners=False
-                )
-            parts.append(near)
-        return torch.cat(parts, dim=1), found[-1].mean(dim=(2, 3))
+        return join_layers(found), found[-1].mean(dim=(2, 3))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """float32 (B, 3, H, W) to (raw map, embedding)."""
         features, embedding = self.patches(image)
+        return self.distances(features), embedding
+
+    def distances(self, features: torch.Tensor) -> torch.Tensor:
+        """Distance of each patch (B, D, h, w) from the nearest one remembered, (B, h, w)."""
         _, width, rows, columns = features.shape
         flat = features.permute(0, 2, 3, 1).reshape(-1, width)
         flat = (flat - self.mean) / self.deviation
         squared = flat.square().sum(dim=1, keepdim=True) - 2 * flat @ self.memory.T
         squared = squared + self.memory.square().sum(dim=1)
         nearest = squared.min(dim=1).values.clamp(min=0) / width
-        return nearest.sqrt().reshape(-1, rows, columns), embedding
+        return nearest.sqrt().reshape(-1, rows, columns)
+
+
+def join_layers(layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Features of several layers, averaged over 3 x 3 places, on the grid of the first."""
+    size = layers[0].shape[-2:]
+    parts = []
+    for one in layers:
+        near = functional.avg_pool2d(one, 3, stride=1, padding=1)
+        if near.shape[-2:] != size:
+            near = functional.interpolate(near, size=size, mode="bilinear", align_corners=False)
+        parts.append(near)
+    return torch.cat(parts, dim=1)
 
 
 def choose_coreset(
@@ -168,7 +181,31 @@ def choose_coreset(
     return chosen
 
 
-def _fit(job: TrainingJob, memory: PatchMemory, spec: ImageInput) -> None:
+def remember_once(job: TrainingJob, memory: PatchMemory, spec: ImageInput) -> EpochRow:
+    """Fit the memory as the one epoch of a job, or take what an interrupted call has kept."""
+    if job.resume.epoch:
+        content = job.resume.path("last").read_bytes()
+        memory.remember(*torch.load(io.BytesIO(content), weights_only=True))
+        return job.resume.history[-1]
+    tensors, count = remember_normal(job, memory, spec)
+    row = {"epoch": 1.0, "train_loss": 0.0, "remembered_patches": float(count)}
+    buffer = io.BytesIO()
+    torch.save(tensors, buffer)
+    job.resume.save_epoch(row, {"last": buffer.getvalue()})
+    job.on_epoch(row)
+    return row
+
+
+def remember_normal(
+    job: TrainingJob, memory: PatchMemory, spec: ImageInput
+) -> tuple[list[torch.Tensor], int]:
+    """Give ``memory`` a coreset of the patches of the normal train pictures.
+
+    Returns
+    -------
+    (list of Tensor, int)
+        What :meth:`PatchMemory.remember` was given, and how many patches.
+    """
     params, rng = job.params.anomaly, np.random.default_rng(job.project.seed)
     paths = normal_split(job, "train").normal
     each = max(1, params.max_patches // len(paths))
@@ -189,13 +226,4 @@ def _fit(job: TrainingJob, memory: PatchMemory, spec: ImageInput) -> None:
     tensors = [torch.from_numpy(np.ascontiguousarray(one, np.float32))
                for one in (patches[chosen], mean, deviation)]  # fmt: skip
     memory.remember(*tensors)
-    row = {"epoch": 1.0, "train_loss": 0.0, "remembered_patches": float(len(chosen))}
-    buffer = io.BytesIO()
-    torch.save(tensors, buffer)
-    job.resume.save_epoch(row, {"last": buffer.getvalue()})
-    job.on_epoch(row)
-
-
-def _read(content: bytes) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = torch.load(io.BytesIO(content), weights_only=True)
-    return found
+    return tensors, len(chosen)

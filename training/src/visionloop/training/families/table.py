@@ -29,6 +29,8 @@ FAMILIES: dict[str, str] = {
     "convnext": "visionloop.training.families.timm_classifier:ConvNext",
     "vit": "visionloop.training.families.timm_classifier:Vit",
     "autoencoder": "visionloop.training.families.autoencoder:Autoencoder",
+    "clip": "visionloop.training.families.clip:Clip",
+    "ensemble": "visionloop.training.families.ensemble:Ensemble",
     "patch": "visionloop.training.families.patch:Patch",
     "yolo": "visionloop.training.families.yolo:Yolo",
 }

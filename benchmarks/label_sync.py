@@ -192,9 +192,9 @@ def _push(workspace: Workspace, count: int) -> tuple[float, float]:
 
 
 def _kill_once(workspace: Workspace, count: int) -> int:
-    """Push is killed after its third request; the number of tasks that are there."""
+    """Push is killed after its first request; the number of tasks that are there."""
     _select(workspace, count)
-    environment = {**os.environ, "VISIONLOOP_FAILPOINT": "labeling.push:kill:3"}
+    environment = {**os.environ, "VISIONLOOP_FAILPOINT": "labeling.push:kill:1"}
     killed = subprocess.run(_command(workspace, "push"), env=environment, capture_output=True)
     if killed.returncode != -9:
         raise SystemExit(f"push was to be killed, and ended with {killed.returncode}")

@@ -164,7 +164,7 @@ class Feed:
                 if not row["data"].get("sample_id"):
                     unread += answers
                 elif counts.get(row["id"], 0) != answers:
-                    yield [self._task(row["id"])]
+                    yield self._listed([row["id"]])
         self._store.forget(tasks=set(counts) - there)
         self._move(replace(self.position, unread=unread, reconciled=time.time()))
 
@@ -205,6 +205,7 @@ class Feed:
                     yield tasks
 
     def _listed(self, ids: list[int]) -> Tasks:
+        """Those of the tasks that are still there."""
         these = any_of(*(condition("id", "equal", "Number", one) for one in ids))
         answer = self._client.get(
             "/api/tasks", project=self._project, page_size=len(ids),
@@ -229,7 +230,8 @@ class Feed:
         for annotation in task["annotations"]:
             draft, parent = annotation["prediction"] or {}, annotation["parent_prediction"]
             if parent is not None and draft.get("id") != parent:
-                return self._task(task["id"])
+                listed = self._listed([task["id"]])
+                return listed[0] if listed else task | {"predictions": []}  # deleted meanwhile
             drafts.append(draft)
         return task | {"predictions": [draft for draft in drafts if draft]}
 
@@ -247,9 +249,6 @@ class Feed:
             "/api/tasks", project=self._project, page_size=1, query=query, include="id"
         )
         return int(answer["total"])
-
-    def _task(self, number: int) -> dict[str, Any]:
-        return self._listed([number])[0]
 
     def _newest(self) -> str:
         """Time of the last change of any task, by the server's clock."""

@@ -50,7 +50,11 @@ class LabelingParams(StrictModel):
     )
     budget: int = Field(default=200, ge=1, description="samples that one round sends to people")
     batch: int = Field(
-        default=1000, ge=1, le=5000, description="labeling tasks in one request to Label Studio"
+        default=1000,
+        ge=1,
+        le=5000,
+        description="labeling tasks in one request to Label Studio; a push without drafts sends "
+        "five times as many",
     )
     control_share: float = Field(
         default=0.05,

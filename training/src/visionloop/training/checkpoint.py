@@ -77,7 +77,8 @@ def save_checkpoint(
     """Write a checkpoint; an old one in its place is replaced only at the end."""
     from safetensors.torch import save
 
-    content = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
+    # Copied, because tensors that a network uses twice share memory, which the format refuses.
+    content = save({name: one.detach().cpu().contiguous().clone() for name, one in tensors.items()})
     facts = facts.model_copy(update={"model_sha256": sha256_of_bytes(content)})
     with replace_folder(folder) as staging:
         write_bytes(staging / MODEL_NAME, content)

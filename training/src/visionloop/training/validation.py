@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["balanced_weights", "measure_attributes", "measure_classification"]
+from visionloop.core.entities import Detections
+from visionloop.core.geometry import match_boxes
+
+__all__ = ["balanced_weights", "measure_attributes", "measure_boxes", "measure_classification"]
 
 
 def measure_classification(
@@ -73,6 +78,51 @@ def _average_precision(confidence: NDArray[np.floating], truth: NDArray[np.bool_
     hits = truth[order]
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return float(precision[hits].mean())
+
+
+def measure_boxes(
+    found: Sequence[Detections],
+    truth: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
+    classes: int,
+) -> dict[str, float]:
+    """Mean over the classes that occur of the average precision at IoU 0.5.
+
+    Parameters
+    ----------
+    found : sequence of Detections
+        One a picture, with low confidences too.
+    truth : sequence of (xyxy float32 (N, 4), class_id int64 (N,))
+    classes : int
+
+    Returns
+    -------
+    dict
+        ``val_map50``: area under the precision-recall curve whose precision is made to fall
+        (Everingham et al., 2010: The Pascal Visual Object Classes Challenge).
+    """
+    areas = []
+    for number in range(classes):
+        total = sum(int((class_id == number).sum()) for _, class_id in truth)
+        if not total:
+            continue
+        confidence: list[NDArray[np.floating]] = [np.zeros(0)]
+        is_right: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
+        for answer, (xyxy, class_id) in zip(found, truth, strict=True):
+            own = answer[answer.class_id == number]
+            right = np.zeros(len(own), np.bool_)
+            pairs = match_boxes(own.xyxy, xyxy[class_id == number], min_iou=0.5)
+            right[[row for row, _, _ in pairs]] = True
+            confidence.append(own.confidence)
+            is_right.append(right)
+        areas.append(_area(np.concatenate(confidence), np.concatenate(is_right), total))
+    return {"val_map50": float(np.mean(areas)) if areas else 0.0}
+
+
+def _area(confidence: NDArray[np.floating], is_right: NDArray[np.bool_], total: int) -> float:
+    hits = is_right[np.argsort(-confidence, kind="stable")]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    falling = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(falling[hits].sum() / total)
 
 
 def balanced_weights(

@@ -37,8 +37,8 @@ class WeightsRow:
     architecture : str
         What the weights fit: a timm model name, or an Ultralytics model file.
     library : str
-        ``"timm"``, ``"open_clip"`` or ``"ultralytics"``: which code reads them and knows
-        their hub; empty where there are none.
+        ``"timm"``, ``"open_clip"``, ``"transformers"`` or ``"ultralytics"``: which code
+        reads them and knows their hub; empty where there are none.
     files : tuple of str
         File names looked for in ``VISIONLOOP_WEIGHTS``, in this order.
     package : str
@@ -83,6 +83,20 @@ def _timm_row(
     )
 
 
+def _transformers_row(architecture: str, hub: str) -> WeightsRow:
+    """A row for detectors of transformers: pixels from 0 to 1."""
+    return WeightsRow(
+        architecture=architecture,
+        library="transformers",
+        files=(f"{architecture}.safetensors",),
+        package="",
+        hub=hub,
+        mean=(0.0, 0.0, 0.0),
+        std=(255.0, 255.0, 255.0),
+        licence="Apache-2.0",
+    )
+
+
 WEIGHTS: dict[str, WeightsRow] = {
     "none": WeightsRow(
         architecture="",
@@ -122,6 +136,8 @@ WEIGHTS: dict[str, WeightsRow] = {
         std=(68.501, 66.632, 70.323),
         licence="MIT",
     ),
+    "rtdetr-v2-r18": _transformers_row("rtdetr_v2_r18vd", "PekingU/rtdetr_v2_r18vd"),
+    "rtdetr-v2-nano": _transformers_row("rtdetr_v2_nano", ""),
     "yolov8n": WeightsRow(
         architecture="yolov8n.yaml",
         library="ultralytics",
@@ -284,9 +300,13 @@ def _in_package(name: str, row: WeightsRow, tried: list[str]) -> FoundWeights | 
 
 
 def _at_hub(name: str, row: WeightsRow, tried: list[str]) -> FoundWeights | None:
+    if not row.hub:
+        tried.append("no hub has them")
+        return None
     fetch: Callable[[str, WeightsRow], FoundWeights] = {
         "timm": _from_timm_hub,
         "open_clip": _from_open_clip_hub,
+        "transformers": _from_transformers_hub,
         "ultralytics": _from_ultralytics_hub,
     }[row.library]
     try:
@@ -312,16 +332,26 @@ def _from_timm_hub(name: str, row: WeightsRow) -> FoundWeights:
     )
 
 
+def _from_transformers_hub(name: str, row: WeightsRow) -> FoundWeights:
+    from transformers import RTDetrV2ForObjectDetection
+
+    model = RTDetrV2ForObjectDetection.from_pretrained(row.hub)
+    return _from_tensors(name, row, f"hub {row.hub}", model)
+
+
+def _from_tensors(name: str, row: WeightsRow, source: str, model: Any) -> FoundWeights:
+    tensors = {key: value.detach() for key, value in model.state_dict().items()}
+    content = b"".join(key.encode() + tensors[key].numpy().tobytes() for key in sorted(tensors))
+    return FoundWeights(
+        name, row, source, None, sha256_of_bytes(content), row.mean, row.std, tensors
+    )
+
+
 def _from_open_clip_hub(name: str, row: WeightsRow) -> FoundWeights:
     import open_clip
 
     model = open_clip.create_model(row.architecture, pretrained=row.hub)
-    tensors = {key: value.detach() for key, value in model.state_dict().items()}
-    content = b"".join(key.encode() + tensors[key].numpy().tobytes() for key in sorted(tensors))
-    source = f"hub {row.architecture} {row.hub}"
-    return FoundWeights(
-        name, row, source, None, sha256_of_bytes(content), row.mean, row.std, tensors
-    )
+    return _from_tensors(name, row, f"hub {row.architecture} {row.hub}", model)
 
 
 def _as_channels(values: Any) -> Channels:

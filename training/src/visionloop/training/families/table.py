@@ -32,6 +32,7 @@ FAMILIES: dict[str, str] = {
     "clip": "visionloop.training.families.clip:Clip",
     "ensemble": "visionloop.training.families.ensemble:Ensemble",
     "patch": "visionloop.training.families.patch:Patch",
+    "rtdetr": "visionloop.training.families.rtdetr:RtDetr",
     "yolo": "visionloop.training.families.yolo:Yolo",
 }
 """Family name -> "module:Class"; each stands alone and needs the libraries of its extra."""

@@ -69,6 +69,20 @@ def test_beyond_the_limit_it_is_refused_and_the_old_package_stays(trained):
     assert read_json(trained.reports / "export" / "parity.json")["passed"] is False
 
 
+def test_a_graph_of_fixed_batch_answers_alike(trained, set_training):
+    export(workspace=trained)
+    version = load_version(trained.version("v1"), trained.images)
+    images = [read_image(version.image_path(one)) for one in version.samples["sample_id"][:5]]
+    free = Predictor(load_package(trained.package), threads=1).predict(images)
+    set_training(trained, export={"parity_samples": 4, "batch": 3})
+    export(workspace=trained)
+    predictor = Predictor(load_package(trained.package), threads=1)
+    fixed = predictor.predict(images)
+    assert predictor._backend.input_shape[0] == 3
+    for one, two in zip(free, fixed, strict=True):
+        assert np.allclose(one.answer.probabilities, two.answer.probabilities, atol=1e-5)
+
+
 def test_without_a_signing_key_nothing_is_exported(trained, monkeypatch):
     monkeypatch.delenv("VISIONLOOP_SIGNING_KEY")
     with pytest.raises(InputError, match="VISIONLOOP_SIGNING_KEY"):

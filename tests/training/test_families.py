@@ -1,6 +1,8 @@
 """Families of timm: every one trains, exports and answers; their weights are loaded for real."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from visionloop.training.export import export
 from visionloop.training.families.table import EXTRAS, FAMILIES, FOR_SCENES, load_family
 from visionloop.training.train import train
 from visionloop.training.weights import WEIGHTS
+
+ROOT = Path(__file__).parents[2]
 
 FAST = {"mode": "full", "epochs": 1, "allow_scratch": True}
 
@@ -95,6 +99,22 @@ def test_a_family_of_the_projects_own_is_found_beside_its_params(cells, set_trai
     (cells.root / "own_net.py").write_text("class Nothing:\n    vision_task = 'classification'\n")
     with pytest.raises(ConfigError, match="it lacks outputs, train, build, export"):
         train(workspace=cells)
+
+
+def test_the_example_of_a_family_trains_exports_and_answers(cells, set_training) -> None:
+    example = ROOT / "examples" / "02_add_a_model_family" / "tiny_net.py"
+    lines = [one for one in example.read_text().splitlines() if one.strip()]
+    assert len(lines) < 60
+    shutil.copy(example, cells.root)
+    set_training(cells, family="tiny_net:TinyNet", weights="none", mode="full", epochs=2)
+    report = train(workspace=cells)
+    assert report.weights_source == "scratch (none were asked for)"
+    assert export(workspace=cells).parity.max_difference < 1e-4
+    package = load_package(cells.package)
+    version = load_version(cells.version("v1"), cells.images)
+    image = read_image(version.image_path(str(version.samples["sample_id"].iloc[0])))
+    (found,) = Predictor(package, threads=1).predict([image])
+    assert found.answer.probabilities.shape == (2,)
 
 
 class TestScenes:

@@ -22,8 +22,9 @@ from visionloop.training.validation import measure_boxes
 @pytest.fixture
 def detr_boards(boards, set_training):
     """The boards with the small RT-DETR from random weights."""
+    shown = {"min_confidence": 0.2, "parity_samples": 3}
     set_training(boards, family="rtdetr", weights="rtdetr-v2-nano", epochs=2, batch_size=4,
-                 learning_rate=0.0006, export={"min_confidence": 0.2, "parity_samples": 3})  # fmt: skip
+                 learning_rate=0.0006, export=shown)  # fmt: skip
     return boards
 
 

@@ -27,6 +27,7 @@ from visionloop.training.calibration.calibrate import Calibration, calibrate
 from visionloop.training.calibration.report import write_calibration
 from visionloop.training.checkpoint import Checkpoint, CheckpointFacts, load_checkpoint
 from visionloop.training.families.table import Family, load_family
+from visionloop.training.onnx_files import fix_batch
 from visionloop.training.params import ExportParams, TrainingParams
 from visionloop.training.parity import compare_package, parity_problems
 
@@ -113,6 +114,8 @@ def export(*, workspace: Workspace) -> ExportReport:
         model = Path(folder) / "model.onnx"
         say_step(f"exporting {checkpoint.facts.family} to ONNX")
         family.export(network, checkpoint, model)
+        if params.batch:
+            fix_batch(model, params.batch)
         manifest = _manifest(checkpoint.facts, family, params, calibration)
         with candidate_package(Path(folder) / "package", model, manifest) as candidate:
             say_step(f"comparing package and checkpoint on {len(images)} images")

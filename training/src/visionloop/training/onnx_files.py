@@ -16,7 +16,7 @@ import torch
 
 from visionloop.core.files import write_bytes
 
-__all__ = ["INPUT_NAME", "export_dynamic", "export_traced", "normalise_onnx"]
+__all__ = ["INPUT_NAME", "export_dynamic", "export_traced", "fix_batch", "normalise_onnx"]
 
 INPUT_NAME = "image"
 PRODUCER = "visionloop"
@@ -42,7 +42,7 @@ def export_dynamic(
         outputs,
         dynamo=True,
         opset_version=18,
-        dynamic_shapes={INPUT_NAME: {0: batch}},
+        dynamic_shapes=({0: batch},),
         external_data=False,
         verbose=False,
     )
@@ -63,6 +63,17 @@ def export_traced(
         dynamic_axes=axes,
         do_constant_folding=True,
     )
+
+
+def fix_batch(path: Path, batch: int) -> None:
+    """Make a graph that takes any number of pictures take this many, for engines that want it."""
+    import onnx
+
+    model = onnx.load_model_from_string(path.read_bytes())
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].ClearField("dim_param")
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    write_bytes(path, normalise_onnx(model.SerializeToString()))
 
 
 def normalise_onnx(content: bytes) -> bytes:

@@ -118,6 +118,12 @@ class ExportParams(StrictModel):
     max_iou: float = Field(
         default=0.6, gt=0, le=1, description="overlap at which the weaker box goes (detection)"
     )
+    batch: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="pictures that the graph takes at a time; 0: any number",
+    )
     parity_samples: int = Field(
         default=16, ge=1, description="images on which package and checkpoint are compared"
     )

@@ -86,6 +86,22 @@ def test_boxes_outside_are_left_out() -> None:
     assert done.xyxy.min() >= 0
 
 
+def test_no_object_appears_that_has_no_box() -> None:
+    image, xyxy, mask = picture()
+    augmenter = Augmenter(AugmentParams(strength="strong"), seed=4)
+    for number in range(60):
+        done = augmenter(image, key=(number,), xyxy=xyxy, class_id=np.array([0]), mask=mask)
+        shown = done.image[..., 0] > done.image[done.mask > 0].mean() - 40
+        assert not shown[_far_from(done.xyxy[0], shown.shape)].any()
+
+
+def _far_from(xyxy, shape) -> np.ndarray:
+    far = np.ones(shape, bool)
+    x1, y1, x2, y2 = np.round(xyxy).astype(int)
+    far[max(0, y1 - 3) : y2 + 3, max(0, x1 - 3) : x2 + 3] = False
+    return far
+
+
 def test_an_unknown_condition_is_named_at_once() -> None:
     with pytest.raises(ConfigError, match="'fogg'"):
         Augmenter(AugmentParams(conditions=["fogg"]), seed=0)

@@ -69,6 +69,7 @@ def test_beyond_the_limit_it_is_refused_and_the_old_package_stays(trained):
     assert read_json(trained.reports / "export" / "parity.json")["passed"] is False
 
 
+@pytest.mark.slow
 def test_a_graph_of_fixed_batch_answers_alike(trained, set_training):
     export(workspace=trained)
     version = load_version(trained.version("v1"), trained.images)

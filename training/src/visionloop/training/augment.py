@@ -26,6 +26,9 @@ __all__ = ["Augmented", "Augmenter"]
 
 Image = NDArray[np.uint8]
 
+PAD = 114
+"""Grey level beside a picture that was turned or shifted."""
+
 STRENGTHS: dict[str, dict[str, float]] = {
     "none": {},
     "light": {},
@@ -160,7 +163,8 @@ def _compose(params: AugmentParams) -> Any:
                 rotate=(-amount["turn"], amount["turn"]),
                 scale=(1 - amount["scale"], 1 + amount["scale"]),
                 translate_percent=(-amount["shift"], amount["shift"]),
-                border_mode=4,  # mirrored, so that no black corner tells that it was turned
+                border_mode=0,  # a mirrored border would show objects that have no box
+                fill=PAD,
                 p=0.7,
             ),
             A.RandomBrightnessContrast(amount["light"], amount["light"], p=0.7),

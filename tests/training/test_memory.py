@@ -12,7 +12,7 @@ from visionloop.training.memory import explain_failure
 PROGRAM = """
 import resource, sys
 import mlflow.tracking, psutil, sqlalchemy, torch
-import visionloop.training.families.efficientnet
+import visionloop.training.families.timm_classifier
 torch.set_num_threads(1)
 limit = psutil.Process().memory_info().vms + 900 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -13,36 +13,30 @@ A file a (fold, row); a training that was cut off by ``--minutes`` goes on at it
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
 import torch
-import yaml
 from backbone import embed_files
+from family_runs import make_project, train_within
 from numpy.typing import NDArray
 from report import RESULTS, make_row, save_results
 
 from visionloop.core.entities import Annotation
-from visionloop.core.files import read_json, write_bytes, write_json
+from visionloop.core.files import read_json, write_json
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step, track
 from visionloop.core.workspace import Workspace
 from visionloop.data.datasets.elpv import ElpvDataset
 from visionloop.data.datasets.table import RawSample
-from visionloop.data.versions.version import save_version
 from visionloop.serving.images import decode_image
 from visionloop.serving.preprocess import make_batch
 from visionloop.training.checkpoint import load_checkpoint
 from visionloop.training.families.table import load_family
 
-ROOT = Path(__file__).parents[1]
 FOLDER = RESULTS / "families_elpv"
 CLASSES = ("functional", "defective")
 TARGET, PUBLISHED = 0.88, 0.884
@@ -133,13 +127,8 @@ def run(
     if not workspace.params.is_file():
         prepare(workspace, cells, truth, folds, fold, options)
     say_step(f"fold {fold}: every weight")
-    command = [sys.executable, "-m", "visionloop.training", "train", "-w", str(workspace.root)]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{FOLDER / 'mlflow.db'}"}
     left = None if end == float("inf") else max(1.0, end - time.monotonic())
-    try:
-        subprocess.run(command, env=environment, check=True, timeout=left)
-    except subprocess.TimeoutExpired:
-        say_step(f"fold {fold}: time is over, the same command goes on at its last epoch")
+    if not train_within(workspace, left):
         return
     checkpoint = load_checkpoint(workspace.checkpoint)
     network = load_family("efficientnet", workspace.root).build(checkpoint)
@@ -164,40 +153,29 @@ def prepare(
     fold: int,
     options: argparse.Namespace,
 ) -> None:
-    """A project with a frozen dataset version without this fold."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["project"] |= {"model": "elpv", "classes": list(CLASSES)}
-    content["training"] |= {
-        "mode": "full", "epochs": options.epochs, "image_size": options.image_size,
-        "batch_size": 16, "learning_rate": 0.0005, "weight_decay": 0.01, "class_weight": "none",
-        "label_smoothing": 0.05,
-    }  # fmt: skip
-    content["training"]["augment"]["strength"] = "medium"
-    workspace.root.mkdir(parents=True, exist_ok=True)
-    rows, annotations = [], []
+    """A project without this fold; of the rest an eighth chooses the epoch."""
     rest = np.random.default_rng([fold, 9]).permutation(np.flatnonzero(folds != fold))
-    held_out = set(rest[: len(rest) // 8].tolist())
-    for place in rest.tolist():
-        cell = cells[place]
-        file_name = f"{cell.sample_id}.{cell.suffix}"
-        write_bytes(workspace.images / file_name, cell.content)
-        height, width = decode_image(cell.content).shape[:2]
-        rows.append({
-            "sample_id": cell.sample_id, "file_name": file_name, "width": width,
-            "height": height, "camera": "el", "site": "elpv", "captured_at": "",
-            "luminance": 0.0, "contrast": 0.0, "blur": 0.0, "noise": 0.0,
-            "group": cell.sample_id, "split": "val" if place in held_out else "train",
-        })  # fmt: skip
-        annotations.append(Annotation(cell.sample_id, CLASSES[int(truth[place])]))
-    table = pandas.DataFrame(rows).drop_duplicates("sample_id")
-    save_version(
-        workspace.version("v1"),
+    splits = ["val" if place < len(rest) // 8 else "train" for place in range(len(rest))]
+    make_project(
+        workspace,
+        [cells[one] for one in rest],
         vision_task="classification",
         classes=CLASSES,
-        samples=table,
-        annotations=list({one.sample_id: one for one in annotations}.values()),
+        annotations=[[Annotation("", CLASSES[int(truth[one])])] for one in rest],
+        splits=splits,
+        groups=[cells[one].sample_id for one in rest],
+        training={
+            "mode": "full",
+            "epochs": options.epochs,
+            "image_size": options.image_size,
+            "batch_size": 16,
+            "learning_rate": 0.0005,
+            "weight_decay": 0.01,
+            "class_weight": "none",
+            "label_smoothing": 0.05,
+            "augment": {"strength": "medium"},
+        },
     )
-    workspace.params.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 if __name__ == "__main__":

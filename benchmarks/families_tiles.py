@@ -15,23 +15,21 @@ offline: the ensemble is that of autoencoder and patch memory. Needs VISIONLOOP_
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pandas
 import torch
-import yaml
+from family_runs import make_project, train_within
 from numpy.typing import NDArray
 from report import RESULTS, make_row, save_results
 from scipy.stats import beta
 
 from visionloop.core.entities import Annotation
-from visionloop.core.files import read_json, write_bytes, write_json
+from visionloop.core.files import read_json, write_json
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step, track
 from visionloop.core.workspace import Workspace
@@ -40,15 +38,12 @@ from visionloop.data.datasets.table import RawSample
 from visionloop.data.splits.near_duplicates import join_groups
 from visionloop.data.splits.params import SameViewParams
 from visionloop.data.splits.same_view import find_same_views, read_texture
-from visionloop.data.versions.version import save_version
 from visionloop.serving.images import decode_image
 from visionloop.serving.preprocess import make_batch
 from visionloop.training.checkpoint import load_checkpoint
 from visionloop.training.families.anomaly import area_under_roc
 from visionloop.training.families.table import load_family
-from visionloop.training.train import train
 
-ROOT = Path(__file__).parents[1]
 FOLDER = RESULTS / "families_tiles"
 CLASSES = ("normal", "defective")
 ASKED = 0.1
@@ -139,9 +134,18 @@ def run(tiles: list[RawSample], views: NDArray[np.int64], split: int, name: str)
     bad = np.array([tile.annotations[0].class_name != "Free" for tile in tiles])
     names = split_of(views, bad, split)
     workspace = Workspace(FOLDER / "work" / f"{name}-{split}")
-    prepare(workspace, tiles, views, bad, names, FAMILIES[name])
+    make_project(
+        workspace,
+        tiles,
+        vision_task="anomaly",
+        classes=CLASSES,
+        annotations=[[Annotation("", CLASSES[int(one)])] for one in bad],
+        splits=names.tolist(),
+        groups=[f"view{one}" for one in views],
+        training={"mode": "full", "epochs": 1, "anomaly": ANOMALY, **FAMILIES[name]},
+    )
     start = time.perf_counter()
-    report = train(workspace=workspace)
+    train_within(workspace, None)
     seconds = time.perf_counter() - start
     checkpoint = load_checkpoint(workspace.checkpoint)
     network = load_family(checkpoint.facts.family, workspace.root).build(checkpoint)
@@ -168,53 +172,8 @@ def run(tiles: list[RawSample], views: NDArray[np.int64], split: int, name: str)
         "recall": float((values[truth] > 0.5).mean()),
         "milliseconds": float(np.median(milliseconds)),
         "train_seconds": seconds,
-        "held_out": report.metrics["held_out_normal"],
+        "held_out": checkpoint.facts.metrics["held_out_normal"],
     }
-
-
-def prepare(
-    workspace: Workspace,
-    tiles: list[RawSample],
-    views: NDArray[np.int64],
-    bad: NDArray[np.bool_],
-    names: NDArray[np.str_],
-    training: dict[str, Any],
-) -> None:
-    """A project with a frozen dataset version of this split."""
-    shutil.rmtree(workspace.root, ignore_errors=True)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{FOLDER / 'mlflow.db'}"
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["project"] |= {
-        "model": "tiles",
-        "vision_task": "anomaly",
-        "classes": list(CLASSES),
-    }
-    content["training"] |= {"mode": "full", "epochs": 1, "image_size": 224, **training}
-    content["training"]["anomaly"] |= ANOMALY
-    content["training"]["augment"]["strength"] = "light"
-    workspace.root.mkdir(parents=True)
-    workspace.params.write_text(yaml.safe_dump(content, sort_keys=False))
-    rows, annotations = {}, []
-    for place, tile in enumerate(tiles):
-        if tile.sample_id in rows:
-            continue
-        file_name = f"{tile.sample_id}.{tile.suffix}"
-        write_bytes(workspace.images / file_name, tile.content)
-        height, width = decode_image(tile.content).shape[:2]
-        rows[tile.sample_id] = {
-            "sample_id": tile.sample_id, "file_name": file_name, "width": width,
-            "height": height, "camera": "tiles", "site": "tiles", "captured_at": "",
-            "luminance": 0.0, "contrast": 0.0, "blur": 0.0, "noise": 0.0,
-            "group": f"view{views[place]}", "split": str(names[place]),
-        }  # fmt: skip
-        annotations.append(Annotation(tile.sample_id, CLASSES[int(bad[place])]))
-    save_version(
-        workspace.version("v1"),
-        vision_task="anomaly",
-        classes=CLASSES,
-        samples=pandas.DataFrame(list(rows.values())),
-        annotations=annotations,
-    )
 
 
 def mask_of(tile: RawSample) -> NDArray[np.bool_]:

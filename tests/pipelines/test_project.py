@@ -88,9 +88,8 @@ def test_dvc_knows_every_number_of_training() -> None:
 
     stages = yaml.safe_load((project_files() / "dvc.yaml").read_text())["stages"]
     named = {name for name in stages["train"]["params"] if name.startswith("training.")}
-    assert named == {f"training.{name}" for name in TrainingParams.model_fields} - {
-        "training.export"
-    }
+    other_verbs = {"training.export", "training.search"}
+    assert named == {f"training.{name}" for name in TrainingParams.model_fields} - other_verbs
     assert "training.export" in stages["export"]["params"]
     assert stages["label"]["frozen"] is True
 

@@ -62,6 +62,14 @@ class Processes:
         torch.distributed.all_reduce(shared)
         return float(shared) / self.world
 
+    def agree(self, row: EpochRow) -> EpochRow:
+        """The row of the first process, for all: who stops early must not differ."""
+        if self.world == 1:
+            return row
+        shared = [row]
+        torch.distributed.broadcast_object_list(shared, src=0)
+        return shared[0]
+
 
 def this_process() -> Processes:
     """Rank and number of processes as ``torchrun`` has put them into the environment."""

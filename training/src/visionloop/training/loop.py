@@ -91,7 +91,7 @@ def run_loop(learner: Learner, job: TrainingJob) -> EpochRow:
             say_step(f"no better epoch in {job.params.patience}: stopped early")
             break
         row: EpochRow = {"epoch": float(epoch), "train_loss": loop.train_epoch(epoch)}
-        row |= learner.validate()
+        row = loop.processes.agree(row | learner.validate())
         files: dict[str, bytes] = {}
         if loop.processes.is_first:
             files["last"] = loop.state()

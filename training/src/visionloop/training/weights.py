@@ -8,14 +8,14 @@ only where the recipe allows them, and that too is reported.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from visionloop.core.errors import ConfigError, DataError, MissingExtraError, VisionloopError
-from visionloop.core.files import sha256_of_bytes, sha256_of_file
+from visionloop.core.files import sha256_of_file
 from visionloop.core.plugins import resolve
 from visionloop.serving.manifest import ImageInput
 
@@ -303,70 +303,13 @@ def _at_hub(name: str, row: WeightsRow, tried: list[str]) -> FoundWeights | None
     if not row.hub:
         tried.append("no hub has them")
         return None
-    fetch: Callable[[str, WeightsRow], FoundWeights] = {
-        "timm": _from_timm_hub,
-        "open_clip": _from_open_clip_hub,
-        "transformers": _from_transformers_hub,
-        "ultralytics": _from_ultralytics_hub,
-    }[row.library]
+    from visionloop.training.weight_hubs import HUBS
+
     try:
-        return fetch(name, row)
+        return HUBS[row.library](name, row)
     except VisionloopError:
         raise
     except Exception as error:  # every hub client has its own errors; all mean "not to be had"
         first_line = str(error).strip().splitlines()[0][:160] if str(error).strip() else ""
         tried.append(f"hub {row.hub}: {type(error).__name__} {first_line}".rstrip())
         return None
-
-
-def _from_timm_hub(name: str, row: WeightsRow) -> FoundWeights:
-    import timm
-
-    model = timm.create_model(row.hub, pretrained=True)
-    settings: dict[str, Any] = model.pretrained_cfg
-    tensors = {key: value.detach() for key, value in model.state_dict().items()}
-    content = b"".join(key.encode() + tensors[key].numpy().tobytes() for key in sorted(tensors))
-    mean, std = (_as_channels(settings[key]) for key in ("mean", "std"))
-    return FoundWeights(
-        name, row, f"hub {row.hub}", None, sha256_of_bytes(content), mean, std, tensors
-    )
-
-
-def _from_transformers_hub(name: str, row: WeightsRow) -> FoundWeights:
-    from transformers import RTDetrV2ForObjectDetection
-
-    model = RTDetrV2ForObjectDetection.from_pretrained(row.hub)
-    return _from_tensors(name, row, f"hub {row.hub}", model)
-
-
-def _from_tensors(name: str, row: WeightsRow, source: str, model: Any) -> FoundWeights:
-    tensors = {key: value.detach() for key, value in model.state_dict().items()}
-    content = b"".join(key.encode() + tensors[key].numpy().tobytes() for key in sorted(tensors))
-    return FoundWeights(
-        name, row, source, None, sha256_of_bytes(content), row.mean, row.std, tensors
-    )
-
-
-def _from_open_clip_hub(name: str, row: WeightsRow) -> FoundWeights:
-    import open_clip
-
-    model = open_clip.create_model(row.architecture, pretrained=row.hub)
-    return _from_tensors(name, row, f"hub {row.architecture} {row.hub}", model)
-
-
-def _as_channels(values: Any) -> Channels:
-    red, green, blue = (255.0 * float(value) for value in values)
-    return red, green, blue
-
-
-def _from_ultralytics_hub(name: str, row: WeightsRow) -> FoundWeights:
-    if os.environ.get("YOLO_OFFLINE", "").lower() in ("1", "true"):
-        raise ConnectionError("YOLO_OFFLINE forbids downloads (set it to false to allow them)")
-    from ultralytics.utils.downloads import attempt_download_asset
-
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "visionloop"
-    cache.mkdir(parents=True, exist_ok=True)
-    path = Path(attempt_download_asset(cache / row.hub))
-    if not path.is_file():
-        raise ConnectionError("the download gave no file")
-    return FoundWeights(name, row, f"hub {row.hub}", path, sha256_of_file(path), row.mean, row.std)

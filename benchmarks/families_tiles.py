@@ -4,7 +4,7 @@ Five splits. Views (found by the pictures alone: the same tile at several exposu
 splits. Of the views without a defect 60 % are learned from, 20 % set the limit, 20 % are new; every
 view with a defect is new. Families are trained by the stage's own verb on a frozen dataset version.
 Parameters were chosen on splits of other seeds. The asked false-alarm rate should lie in the exact
-(Clopper-Pearson) interval measured on new normal tiles; splits are pooled, though tiles recur.
+(Clopper-Pearson) interval measured on new normal tiles, split by split.
 
 A file a (split, family), so the script resumes where it stopped. CLIP's weights cannot be had
 offline: the ensemble is that of autoencoder and patch memory. Needs VISIONLOOP_MIRROR.
@@ -223,16 +223,21 @@ def rows(name: str, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 target=targets.get(key),
             )
         )
-    alarms, count = (sum(one[key] for one in runs) for key in ("false_alarms", "new_normal"))
-    low = float(beta.ppf(0.025, alarms, count - alarms + 1)) if alarms else 0.0
-    high = float(beta.ppf(0.975, alarms + 1, count - alarms))
-    claim = f"{name}: false alarms on new normal tiles, {ASKED:g} asked"
-    made.append(make_row(claim, alarms / count, spread=(low, high), met=bool(low <= ASKED <= high)))
+    made += [alarm_row(name, split, one) for split, one in enumerate(runs)]
     spent = float(np.median([one["milliseconds"] for one in runs]))
     made.append(
         make_row(f"{name}: ms a tile, one thread, torch", spent, target=60, higher_is_better=False)
     )
     return made
+
+
+def alarm_row(name: str, split: int, found: dict[str, Any]) -> dict[str, Any]:
+    """False alarms of one split with their exact interval: is the asked rate inside?"""
+    alarms, count = found["false_alarms"], found["new_normal"]
+    low = float(beta.ppf(0.025, alarms, count - alarms + 1)) if alarms else 0.0
+    high = float(beta.ppf(0.975, alarms + 1, count - alarms))
+    claim = f"{name}: false alarms on new normal tiles, {ASKED:g} asked, split {split}"
+    return make_row(claim, alarms / count, spread=(low, high), met=bool(low <= ASKED <= high))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ so many held-out normal pictures stay below as was asked, the confidence is
 
 The limit is the split-conformal one (Vovk et al., 2005; Lei et al., 2018, arXiv 1604.04173): of n
 held-out normal pictures the ``ceil((n + 1)(1 - rate))``-th smallest raw value. A new normal
-picture that is exchangeable with them is above it with a probability of at most ``rate``.
+picture that is exchangeable with them is above it with a probability of at most ``rate``. Several
+pictures of one view are not exchangeable one by one: then the rate holds over views only roughly.
 """
 
 from __future__ import annotations

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -32,6 +35,9 @@ __all__ = [
 ]
 
 STUCK_SECONDS = 60.0
+NICENESS = 5
+"""Of lanes: the event loop, which tells the busy to go elsewhere, goes first."""
+
 log = logging.getLogger(__name__)
 
 
@@ -241,6 +247,7 @@ class Lanes:
         return max(lane.until, now + 0.1 * (lane.until - lane.began))
 
     def _work(self, lane: _Lane) -> None:
+        _step_back()
         while True:
             with self._changed:
                 while not self._waiting and not self._is_over:
@@ -328,6 +335,15 @@ class Lanes:
 def retry_after(seconds: float) -> int:
     """Whole seconds for the header ``Retry-After``; at least one."""
     return max(1, math.ceil(seconds))
+
+
+def _step_back() -> None:
+    """This thread alone becomes nicer; only Linux knows threads of different niceness."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        was = os.getpriority(os.PRIO_PROCESS, thread)
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, was + NICENESS)
 
 
 def _decode(picture: Picture) -> NDArray[np.uint8]:

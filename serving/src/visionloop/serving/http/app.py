@@ -84,7 +84,7 @@ def make_app(state: ServerState) -> FastAPI:
     metrics = Metrics(state)
     state.observer.on_batch = metrics.on_batch
     state.observer.on_failure = metrics.on_failure
-    state.releases.on_swap = lambda _: metrics.on_swap()
+    state.releases.on_swap = lambda _: (metrics.on_swap(), state.observer.note_success())
 
     @asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:

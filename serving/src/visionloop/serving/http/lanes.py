@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 STUCK_SECONDS = 60.0
+MOST_FAILURES = 5
+FAILING_SECONDS = 20.0
 NICENESS = 5
 """Of lanes: the event loop, which tells the busy to go elsewhere, goes first."""
 
@@ -114,8 +116,28 @@ class Observer:
 
     on_batch: Callable[[int, float, Any], object] = lambda pictures, seconds, timings: None
     on_failure: Callable[[], object] = lambda: None
-    failures: int = field(default=0, init=False)
-    """Batches since the last answer in which the model, not a picture, was at fault."""
+    _failures: int = field(default=0, init=False)
+    _failed_at: float = field(default=0.0, init=False)
+
+    def note_success(self) -> None:
+        """The model gave an answer."""
+        self._failures = 0
+
+    def note_failure(self) -> None:
+        """The model, not a picture, was at fault."""
+        self._failures += 1
+        self._failed_at = time.monotonic()
+        self.on_failure()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the model failed several times in a row, and not long ago.
+
+        It is tried again after a while: pictures that make a model fail must not keep a
+        server out of service.
+        """
+        is_fresh = time.monotonic() - self._failed_at < FAILING_SECONDS
+        return self._failures >= MOST_FAILURES and is_fresh
 
 
 class Lanes:
@@ -299,7 +321,8 @@ class Lanes:
             self._predict(decoded, served, lane)
         except PackageError as error:
             if len(decoded) == 1:
-                self._note_failure(error)
+                log.error("the model failed: %s", error)
+                self._observer.note_failure()
                 _fail([decoded[0][0]], error)
                 return
             # One picture made the model fail: the others must not suffer.
@@ -319,17 +342,12 @@ class Lanes:
         took = time.monotonic() - lane.began
         is_alone = len(decoded) == 1 and decoded[0][0].is_first
         served.pace.observe(len(images), took, is_alone=is_alone)
-        self._observer.failures = 0
+        self._observer.note_success()
         self._observer.on_batch(len(images), took, timings)
         for job, found in decoded:
             mine, predictions = predictions[: len(found)], predictions[len(found) :]
             sizes = [(image.shape[1], image.shape[0]) for image in found]
             _settle(job, Answered(served, mine, sizes, max(0.0, lane.began - job.came), took))
-
-    def _note_failure(self, error: PackageError) -> None:
-        log.error("the model failed: %s", error)
-        self._observer.failures += 1
-        self._observer.on_failure()
 
 
 def retry_after(seconds: float) -> int:

@@ -20,9 +20,6 @@ from visionloop.serving.release_index import INDEX_NAME
 
 __all__ = ["ServerState", "make_state", "read_params"]
 
-MOST_FAILURES = 5
-"""Answers in a row that the model owes, after which the server is not ready."""
-
 
 @dataclass
 class ServerState:
@@ -64,7 +61,7 @@ class ServerState:
             return "the server is being stopped"
         if self.releases.used is None:
             return "no release serves yet"
-        if self.observer.failures >= MOST_FAILURES:
+        if self.observer.is_failing:
             return "the model gives no usable answers"
         return self.lanes.problem
 

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from visionloop.core.errors import DataError
-from visionloop.serving.edge.outbox import Event, Outbox, OutboxDepth, OutboxLimits
+from visionloop.serving.edge.events import Event
+from visionloop.serving.edge.outbox import Outbox, OutboxDepth, OutboxLimits
 from visionloop.serving.edge.store import (
     DATABASE_NAME,
     MEMORY,
@@ -89,11 +90,25 @@ class GuardedOutbox:
 
     def put(self, *, kind: str, priority: int, created_at: str, payload: dict[str, Any]) -> str:
         """Add an event; returns its id. Durable on return unless ``state`` is ``memory``."""
-        row = {"kind": kind, "priority": priority, "created_at": created_at, "payload": payload}
+        return self.commit(
+            lambda _, outbox: outbox.append(
+                kind=kind, priority=priority, created_at=created_at, payload=payload
+            )
+        )
+
+    def commit(self, action: Callable[[sqlite3.Connection, Outbox], Answer]) -> Answer:
+        """One transaction for events and what belongs to them, such as the frame's record.
+
+        Parameters
+        ----------
+        action : callable of (connection, outbox)
+            Called again, on another database, where the first cannot be written; only events
+            move from memory to the disk later.
+        """
         with self._lock:
-            event_id = self._write(lambda outbox: outbox.append(**row))
+            answer = self._write(action)
             self._news.notify_all()
-        return event_id
+        return answer
 
     def pending(self, limit: int, *, sink: str, max_bytes: int | None = None) -> list[Event]:
         """Events that wait for a sink; those on the disk come first."""
@@ -191,7 +206,7 @@ class GuardedOutbox:
         if not self._reserve.exists():
             self._lay_reserve()
 
-    def _write(self, action: Callable[[Outbox], Answer]) -> Answer:
+    def _write(self, action: Callable[[sqlite3.Connection, Outbox], Answer]) -> Answer:
         """Do it on the disk; on a full disk from the reserve; else in memory."""
         if self._memory is None and self._disk is not None:
             try:
@@ -205,9 +220,13 @@ class GuardedOutbox:
         assert self._memory is not None
         return self._on(self._memory, action)
 
-    def _on(self, connection: sqlite3.Connection, action: Callable[[Outbox], Answer]) -> Answer:
+    def _on(
+        self,
+        connection: sqlite3.Connection,
+        action: Callable[[sqlite3.Connection, Outbox], Answer],
+    ) -> Answer:
         with connection:
-            return action(self._outbox(connection))
+            return action(connection, self._outbox(connection))
 
     def _recover(self, error: sqlite3.DatabaseError) -> bool:
         """What can be done about a failed write; True if it is worth another try."""

@@ -17,20 +17,17 @@ an ordinary event never drives out an alert. What was dropped is counted by prio
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from visionloop.core.files import canonical_json, sha256_of_bytes
 from visionloop.serving.edge.event_ids import is_clock_ok, new_event_id, read_boot_id
-from visionloop.serving.edge.store import open_reader
+from visionloop.serving.edge.events import EVENT_COLUMNS, Event, event_of_row
 
-__all__ = ["ALERT_PRIORITY", "Event", "Outbox", "OutboxDepth", "OutboxLimits", "read_events"]
+__all__ = ["ALERT_PRIORITY", "Outbox", "OutboxDepth", "OutboxLimits"]
 
 ALERT_PRIORITY = 1
 """Events of this priority or a smaller one are alerts: they may use the reserve."""
@@ -40,60 +37,7 @@ OVERHEAD_BYTES = 420
 """What one event takes in the file beside its payload: columns, indexes, one waiting row."""
 CHUNK = 64
 
-_COLUMNS = (
-    "seq, event_id, boot_id, kind, priority, created_at, created_monotonic, payload, sha256, "
-    "acknowledged, clock_ok"
-)
-_WAITING = ", ".join(f"e.{column}" for column in _COLUMNS.split(", "))
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a rule saw, or what the device says about itself.
-
-    Attributes
-    ----------
-    seq : int
-        Counts the events of this device from 1, without going back.
-    event_id : str
-        UUID version 7: unique everywhere, ordered by time.
-    boot_id : str
-        Which run of the device's clock ``created_monotonic`` belongs to.
-    kind : str
-        The rule's kind.
-    priority : int
-        0 leaves the device first.
-    created_at : str
-        UTC, RFC 3339.
-    created_monotonic : float
-        Seconds.
-    payload : dict
-        Rule, camera, site, sample, package, class, confidence, boxes, picture.
-    sha256 : str
-        Of the payload's canonical JSON.
-    acknowledged : bool
-        Every sink that wants it has it.
-    clock_ok : bool
-        The wall clock was set and synchronised when the event was made.
-    """
-
-    seq: int
-    event_id: str
-    boot_id: str
-    kind: str
-    priority: int
-    created_at: str
-    created_monotonic: float
-    payload: dict[str, Any]
-    sha256: str
-    acknowledged: bool
-    clock_ok: bool = True
-
-    def as_row(self) -> dict[str, Any]:
-        """What goes over the wire."""
-        names = ("seq", "event_id", "boot_id", "kind", "priority", "created_at", "payload")
-        names += ("created_monotonic", "sha256", "clock_ok")
-        return {name: getattr(self, name) for name in names}
+_WAITING = ", ".join(f"e.{column}" for column in EVENT_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -232,7 +176,7 @@ class Outbox:
             total += row[-1]
             if found and max_bytes is not None and total > max_bytes:
                 break
-            found.append(_event(row[:-1]))
+            found.append(event_of_row(row[:-1]))
         return found
 
     def acknowledge(self, event_ids: Sequence[str], *, sink: str = "") -> int:
@@ -291,9 +235,10 @@ class Outbox:
         ).fetchone()
         if row is None:
             return 0
+        seq, priority = row
         gone = self._connection.execute(
             "DELETE FROM waiting WHERE sink = ? AND priority = ? AND seq = ?",
-            (sink, row[1], row[0]),
+            (sink, priority, seq),
         )
         if gone.rowcount:
             self._connection.execute(
@@ -342,27 +287,3 @@ class Outbox:
             "ON CONFLICT (priority) DO UPDATE SET events = events + excluded.events",
             (priority, events),
         )
-
-
-def read_events(db: Path, *, after: int = 0) -> list[Event]:
-    """Events of a device, oldest first.
-
-    Parameters
-    ----------
-    db : Path
-    after : int
-        Only events with a larger ``seq``.
-
-    Raises
-    ------
-    DataError
-        If there is no database of the edge agent.
-    """
-    with closing(open_reader(db)) as connection:
-        query = f"SELECT {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq"
-        rows = connection.execute(query, (after,)).fetchall()
-    return [_event(row) for row in rows]
-
-
-def _event(row: tuple[Any, ...]) -> Event:
-    return Event(*row[:7], json.loads(row[7]), row[8], bool(row[9]), bool(row[10]))

@@ -47,6 +47,7 @@ MAX_PLAIN_BYTES = 32_000_000
 MAX_EVENTS = 1000
 PICTURE_KIND = "picture"
 """An event of this kind carries the JPEG of another: ``{"event_id", "jpeg": base64}``."""
+PLAIN = r"^[^\x00-\x1f]*$"
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,11 @@ class IncomingEvent(BaseModel):
 
     event_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
     seq: int = Field(ge=0, lt=2**63)
-    boot_id: str = Field(max_length=64)
-    kind: str = Field(min_length=1, max_length=100)
+    boot_id: str = Field(max_length=64, pattern=PLAIN)
+    kind: str = Field(min_length=1, max_length=100, pattern=PLAIN)
     priority: int = Field(ge=0, le=9)
-    created_at: str = Field(max_length=40)
-    created_monotonic: float
+    created_at: str = Field(max_length=40, pattern=PLAIN)
+    created_monotonic: float = Field(allow_inf_nan=False)
     clock_ok: bool = True
     payload: dict[str, Any]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -73,7 +74,7 @@ class Batch(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    site: str = Field(max_length=200)
+    site: str = Field(max_length=200, pattern=PLAIN)
     device: str = Field(max_length=100)
     events: list[dict[str, Any]] = Field(max_length=MAX_EVENTS)
 
@@ -201,6 +202,9 @@ def _check_events(rows: Sequence[dict[str, Any]]) -> tuple[list[IncomingEvent], 
 def _payload_problem(event: IncomingEvent) -> str | None:
     try:
         content = canonical_json(event.payload)
+        json.dumps(event.payload, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "payload: holds half a character"
     except (ValueError, RecursionError):
         return "payload: a number is not finite, or it is nested too deep"
     if b"\\u0000" in content:

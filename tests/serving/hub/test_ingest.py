@@ -102,24 +102,24 @@ def test_a_bad_event_is_refused_and_its_neighbours_are_stored(hub, make_event):
     assert count(hub) == 2
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        (b"", 400),
-        (b"\xff\xfe", 400),
-        (b"[" * 100_000, 400),
-        (b"[1, 2]", 400),
-        (b'{"site": "s", "device": "d1"}', 400),
-        (b'{"site": "s", "device": "d1", "events": [{}]}', 400),
-        (b'{"site": "s", "device": "d1", "events": [3]}', 400),
-        (b" " * (ingest.MAX_BODY_BYTES + 1), 413),
-    ],
-)
-def test_what_is_no_batch_is_refused(hub, body, status):
+NO_BATCHES = {
+    b"": 400,
+    b"\xff\xfe": 400,
+    b"[" * 100_000: 400,
+    b"[1, 2]": 400,
+    b'{"site": "s", "device": "d1"}': 400,
+    b'{"site": "s", "device": "d1", "events": [{}]}': 400,
+    b'{"site": "s", "device": "d1", "events": [3]}': 400,
+    b" " * (ingest.MAX_BODY_BYTES + 1): 413,
+}
+
+
+def test_what_is_no_batch_is_refused(hub):
     headers = {"Authorization": f"Bearer {hub.token}"}
-    answer = hub.post("/v1/events", content=body, headers=headers)
-    assert answer.status_code == status
-    assert answer.json()["detail"]
+    for body, status in NO_BATCHES.items():
+        answer = hub.post("/v1/events", content=body, headers=headers)
+        assert answer.status_code == status, body[:50]
+        assert answer.json()["detail"]
     assert count(hub) == 0
 
 

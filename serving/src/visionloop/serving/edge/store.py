@@ -65,6 +65,9 @@ ALTER TABLE events ADD COLUMN clock_ok INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE events ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
 UPDATE events SET size = length(payload);
 """
+_WAITED_FOR_ONE = """
+INSERT INTO waiting SELECT 'receiver', priority, seq FROM events WHERE acknowledged = 0;
+"""
 _OUTBOX = """
 CREATE INDEX IF NOT EXISTS events_waiting ON events (acknowledged, priority, seq);
 CREATE TABLE IF NOT EXISTS waiting (
@@ -182,8 +185,10 @@ def _open(path: Path, shared: bool) -> sqlite3.Connection:
 def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
     """Make the tables; one script, so that a kill leaves the old file or the new."""
     columns = [row[1] for row in connection.execute("PRAGMA table_info(events)")]
-    first = _FIRST_VERSION if columns and "size" not in columns else ""
-    script = f"BEGIN IMMEDIATE;{first}{_SCHEMA}{_OUTBOX}PRAGMA user_version={VERSION};COMMIT;"
+    is_old = bool(columns) and "size" not in columns
+    before, after = (_FIRST_VERSION, _WAITED_FOR_ONE) if is_old else ("", "")
+    make = f"{before}{_SCHEMA}{_OUTBOX}{after}"
+    script = f"BEGIN IMMEDIATE;{make}PRAGMA user_version={VERSION};COMMIT;"
     connection.executescript(script)
     start = _generation(path) << GENERATION_BITS if path != MEMORY else 0
     if start and not columns:

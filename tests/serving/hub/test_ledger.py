@@ -131,7 +131,7 @@ def test_a_hub_that_dies_around_its_commit_is_sent_the_batch_again(
     assert check_ledger(tmp_path, database)[0] == 300
 
 
-def test_a_device_that_dies_before_it_notes_the_answer_sends_again(
+def test_a_device_that_dies_before_it_notes_the_answer_sends_it_again(
     tmp_path, make_hub, sqlite_database
 ):
     """E1, E9."""

@@ -1,4 +1,4 @@
-"""``visionloop serve``: engines and the edge agent."""
+"""``visionloop serve``: engines, the edge agent, the HTTP server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visionloop.core.workspace import find_workspace
 
 __all__ = ["app"]
 
-app = new_app("Build engines, serve models at the edge.")
+app = new_app("Build engines, serve models at the edge and over HTTP.")
 
 
 @app.command()
@@ -96,3 +96,21 @@ def hub(
         key=key,
         behind_proxy=behind_proxy,
     )
+
+
+@app.command()
+def http(
+    workspace: WorkspaceOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with the keys of serving.http (default: params.yaml)"),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0 takes any free port")
+    ] = None,
+) -> None:
+    """Answer over HTTP with the newest release, until stopped."""
+    from visionloop.serving.http.serve import run_server
+
+    run_server(workspace=find_workspace(workspace), config=config, host=host, port=port)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from visionloop.core.config import StrictModel
+from visionloop.serving.http.params import HttpParams
 
 __all__ = [
     "BuildParams",
@@ -126,7 +127,8 @@ class BuildParams(StrictModel):
 
 
 class ServingParams(StrictModel):
-    """Engines and the edge agent."""
+    """Engines, the edge agent, the HTTP server."""
 
     build: BuildParams = Field(default=BuildParams(), description="FP16 variants and engines")
     edge: EdgeParams = Field(default=EdgeParams(), description="the edge agent")
+    http: HttpParams = Field(default=HttpParams(), description="the HTTP server")

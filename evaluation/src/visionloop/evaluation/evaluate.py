@@ -16,7 +16,6 @@ from visionloop.evaluation.answers import (
     AnsweredSamples,
     Metrics,
     answer_samples,
-    machine_name,
     save_answers,
     truth_of,
 )
@@ -24,6 +23,7 @@ from visionloop.evaluation.attributes import AttributeMetrics, confusion_of_attr
 from visionloop.evaluation.classification import ClassificationMetrics, confusion_of_classes
 from visionloop.evaluation.detection import confusion_of_boxes
 from visionloop.evaluation.inputs import EvaluationInputs, load_inputs
+from visionloop.evaluation.latency import summarise_latency
 from visionloop.evaluation.measurements import (
     Evaluation,
     Latency,
@@ -84,7 +84,7 @@ def evaluate(*, workspace: Workspace) -> EvaluateReport:
         list(inputs.version.classes),
         inputs.package.manifest.thresholds,
     )
-    latency = _summarise_latency(milliseconds, wanted.threads, predictor.backend_name)
+    latency = summarise_latency(milliseconds, wanted.threads, predictor.backend_name)
     shown = answered.take(_shown_rows(inputs, answered))
     evaluation = _measure(workspace, inputs, answered, shown.metrics(), latency)
     folder = workspace.reports / "evaluation"
@@ -171,19 +171,6 @@ def _measure(
         },
         latency=latency,
         confusion=confusion.tolist(),
-    )
-
-
-def _summarise_latency(milliseconds: list[float], threads: int, backend: str) -> Latency:
-    p50, p95 = np.quantile(milliseconds, [0.5, 0.95])
-    return Latency(
-        p50_ms=float(p50),
-        p95_ms=float(p95),
-        mean_ms=float(np.mean(milliseconds)),
-        images=len(milliseconds),
-        threads=threads,
-        backend=backend,
-        machine=machine_name(),
     )
 
 

@@ -47,7 +47,8 @@ def check_champion(
     try:
         first, second = pair_answers(read_answers(folder, champion), current)
     except DataError as error:
-        return [_note("not enough data", f"version {version}: {error.problems[0]}")], version
+        why = f"version {version} cannot be compared with: {error.problems[0]}"
+        return [_note("not enough data", why, is_required=True)], version
     checks = []
     for name in _guarded_names(evaluation, champion, targets):
         column, _, value = name.partition("=")
@@ -62,7 +63,9 @@ def check_champion(
             params.intervals,
             seed=0,
         )
-        checks.append(_judge(row, targets.quality.max_loss_against_champion, version))
+        check = _judge(row, targets.quality.max_loss_against_champion, version)
+        where = {"question": NAME, "slice": name if value else ""}
+        checks.append(check.model_copy(update=where))
     return checks, version
 
 
@@ -100,5 +103,6 @@ def _judge(row: ComparisonRow, max_loss: float, version: str) -> Check:
     )
 
 
-def _note(verdict: str, why: str) -> Check:
-    return Check.model_validate({"name": NAME, "verdict": verdict, "why": why, "required": False})
+def _note(verdict: str, why: str, *, is_required: bool = False) -> Check:
+    row = {"name": NAME, "verdict": verdict, "why": why, "required": is_required}
+    return Check.model_validate(row)

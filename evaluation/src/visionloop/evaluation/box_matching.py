@@ -18,7 +18,7 @@ from visionloop.evaluation.coco_metrics import Truth, size_of_boxes
 
 __all__ = ["IOU_STEPS", "Matches", "average_precision", "match_classes"]
 
-IOU_STEPS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
+IOU_STEPS = np.linspace(0.5, 0.95, 10, dtype=np.float64)
 RECALL_STEPS = np.linspace(0.0, 1.0, 101)
 MAX_BOXES = 100
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from visionloop.core.errors import DataError, PackageError, RefusedError
-from visionloop.core.files import read_json, replace_folder, write_json
+from visionloop.core.files import read_json, replace_folder, sha256_of_file, write_json
 from visionloop.core.targets import Targets, load_targets
 from visionloop.core.workspace import Workspace
 from visionloop.evaluation import checks, operation_checks
@@ -30,7 +30,7 @@ from visionloop.evaluation.waivers import apply_waivers, earliest_end, load_waiv
 from visionloop.serving.package import ModelPackage, load_package
 from visionloop.serving.signing import sign_folder, signing_key, trusted_keys, verify_folder
 
-__all__ = ["gate", "read_gate_report", "verify_gate_report"]
+__all__ = ["gate", "read_gate_report", "report_hash", "verify_gate_report"]
 
 
 def gate(*, workspace: Workspace) -> GateReport:
@@ -150,6 +150,11 @@ def read_gate_report(folder: Path, *, trusted_keys: Sequence[Path]) -> GateRepor
         raise PackageError(
             str(folder / GATE_NAME), f"is no gate report of this version: {error}"
         ) from None
+
+
+def report_hash(folder: Path) -> str:
+    """Start of the SHA-256 of a gate report: what a version's tag says of it."""
+    return sha256_of_file(folder / GATE_NAME)[:12]
 
 
 def _all_checks(

@@ -124,6 +124,9 @@ class CameraParams(SourceParams):
     priority: int = Field(
         default=1, ge=0, le=9, description="0 is analysed first where there is too much"
     )
+    keep_share: float = Field(
+        default=0.001, ge=0, le=1, description="share of its analysed frames that is kept as files"
+    )
     zones: dict[str, list[Point]] = Field(
         default={}, description="polygons: [x, y] in 0 to 1 of the picture, from its upper left"
     )
@@ -237,7 +240,7 @@ class EdgeParams(StrictModel):
     )
     threads: int = Field(default=2, gt=0, description="threads of one call of the model")
     keep_share: float = Field(
-        default=1.0, ge=0, le=1, description="share of frames kept as files for collection"
+        default=1.0, ge=0, le=1, description="share of the sources' frames that is kept as files"
     )
     sources: list[SourceParams] = Field(
         default=[], description="played one after another to their ends, every frame of them"

@@ -54,9 +54,7 @@ class Zone:
         right = start[:, 0] + share * (end[:, 0] - start[:, 0]) > x
         return np.asarray((spans & right).sum(axis=1) % 2 == 1)
 
-    def holds_boxes(
-        self, xyxy: NDArray[np.float32], width: int, height: int
-    ) -> NDArray[np.bool_]:
+    def holds_boxes(self, xyxy: NDArray[np.float32], width: int, height: int) -> NDArray[np.bool_]:
         """Which boxes (N, 4), in pixels of a picture, stand inside with their foot points."""
         if not len(self.corners):
             return np.ones(len(xyxy), bool)

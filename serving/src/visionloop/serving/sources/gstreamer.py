@@ -93,9 +93,7 @@ class GstreamerSource(LiveSource):
             player.wait()
             player.stdout.close()
 
-    def _explain(
-        self, player: subprocess.Popen[bytes], error: Exception
-    ) -> CameraFaultError:
+    def _explain(self, player: subprocess.Popen[bytes], error: Exception) -> CameraFaultError:
         if isinstance(error, TimeoutError):
             return self._fault(str(error))
         try:

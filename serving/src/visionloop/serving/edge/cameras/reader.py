@@ -17,7 +17,6 @@ from visionloop.serving.edge.cameras.gate import Gate, Reason, small_grey
 from visionloop.serving.edge.cameras.mailbox import Mailbox, Offer
 from visionloop.serving.edge.cameras.messages import CameraState, CameraStatus, ClipOrder, Watch
 from visionloop.serving.edge.cameras.ring import PacketRing, PictureRing
-from visionloop.serving.sources.backoff import CameraFaultError
 from visionloop.serving.sources.frames import Watcher, wait_until
 from visionloop.serving.sources.table import open_source
 
@@ -187,7 +186,7 @@ class VideoReader(Reader):
         is_key = bool(packet.is_keyframe)
         if is_key:
             self._keys_are_near = now - self._last_key <= self.watch.gate.max_key_gap_s
-            self._last_key = now
+            self._last_key, self._needs_key = now, False
         if not is_key and (self._skips or self._needs_key):
             return
         pictures = self._decode(packet)
@@ -201,8 +200,7 @@ class VideoReader(Reader):
             self.last_frame = now
             if self._skips or self.gate.is_due(now):
                 self._judge(picture, now)
-        if is_key:
-            self._needs_key = False
+        if is_key and not self._needs_key:
             self._change_pace(packet, now)
 
     def _change_pace(self, packet: Any, now: float) -> None:

@@ -49,9 +49,7 @@ class _Ring:
         with self._lock:
             self._pieces.append(piece)
             self.bytes += len(piece.content)
-            while self._pieces and (
-                self.bytes > self._max_bytes or self._is_too_old(piece.moment)
-            ):
+            while self._pieces and (self.bytes > self._max_bytes or self._is_too_old(piece.moment)):
                 self.bytes -= len(self._pieces.popleft().content)
 
     def _is_too_old(self, now: float) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from visionloop.core.config import StrictModel
+from visionloop.core.entities import Detections
 from visionloop.core.errors import ConfigError
 from visionloop.serving.edge.rules.frame_rules import most_confident
 from visionloop.serving.edge.rules.table import (
@@ -51,9 +52,7 @@ class DefectSize:
         if (self._settings.millimetres is None) == (self._settings.share is None):
             raise ConfigError(f"rule '{params.name}'", "needs either millimetres or share")
         if self._settings.millimetres is not None and place.plane is None:
-            raise ConfigError(
-                f"rule '{params.name}'", "needs metres, and the camera has no plane"
-            )
+            raise ConfigError(f"rule '{params.name}'", "needs metres, and the camera has no plane")
         if params.class_name:
             class_index(params, place.classes, params.class_name)
         self._zone = place.zone_of(params)
@@ -77,13 +76,13 @@ class DefectSize:
         largest = round(float(longest[rows].max()), 4)
         return [most_confident(boxes[rows], self._place, **{unit: largest})]
 
-    def _is_new(self, boxes: object, row: int) -> bool:
-        tracks = getattr(boxes, "tracker_id", None)
-        if tracks is None:
+    def _is_new(self, boxes: Detections, row: int) -> bool:
+        track = _track(boxes, row)
+        if track is None:
             return True
-        if int(tracks[row]) in self._told:
+        if track in self._told:
             return False
-        self._told.append(int(tracks[row]))
+        self._told.append(track)
         return True
 
 
@@ -91,9 +90,7 @@ class RateSettings(StrictModel):
     """Of rule ``defect_rate``."""
 
     per_hour: float = Field(gt=0, description="fires when more come than this")
-    window_s: float = Field(
-        default=HOUR_S, gt=0, description="seconds over which they are counted"
-    )
+    window_s: float = Field(default=HOUR_S, gt=0, description="seconds over which they are counted")
     minimum: int = Field(default=3, gt=0, description="fewer never fire, whatever their rate")
 
 
@@ -119,7 +116,7 @@ class DefectRate:
         now = scene.seconds
         boxes = selected(self.params, self._place, scene, zone=self._zone)
         for row in range(len(boxes)):
-            track = None if boxes.tracker_id is None else int(boxes.tracker_id[row])
+            track = _track(boxes, row)
             if track is None or track not in self._counted:
                 self._moments.append(now)
                 if track is not None:
@@ -134,3 +131,10 @@ class DefectRate:
         if not fires:
             return []
         return [most_confident(boxes, self._place, per_hour=round(rate, 1), count=count)]
+
+
+def _track(boxes: Detections, row: int) -> int | None:
+    """Number of the object that a box belongs to; None where nothing is followed."""
+    if boxes.tracker_id is None:
+        return None
+    return int(boxes.tracker_id[row])

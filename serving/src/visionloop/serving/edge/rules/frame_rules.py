@@ -48,7 +48,9 @@ class ClassConfidence:
         if isinstance(answer, Detections):
             return []
         confidence = float(answer.probabilities[self._class_id])
-        return [Observation(self.params.class_name, confidence)] if confidence >= self._limit else []
+        return (
+            [Observation(self.params.class_name, confidence)] if confidence >= self._limit else []
+        )
 
 
 class DetectionPresent:

@@ -87,9 +87,7 @@ class MissingPpe:
         zone: Zone = self._zone
         return boxes[zone.holds_boxes(boxes.xyxy, scene.width, scene.height)]
 
-    def _has(
-        self, people: NDArray[np.float32], worn: NDArray[np.float32]
-    ) -> NDArray[np.bool_]:
+    def _has(self, people: NDArray[np.float32], worn: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which people (N, 4) have one of the boxes (M, 4) in the right place."""
         x, y = (worn[:, 0] + worn[:, 2]) / 2, (worn[:, 1] + worn[:, 3]) / 2
         height = people[:, 3] - people[:, 1]

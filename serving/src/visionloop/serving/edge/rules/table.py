@@ -89,12 +89,17 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class RulePlace:
-    """Where a rule stands: the classes of the package and the geometry of the camera."""
+    """Where a rule stands: the classes of the package and the geometry of the camera.
+
+    Frames of a camera follow each other (``is_followed``), and objects are tracked; those of a
+    source that is played to its end are products of their own.
+    """
 
     classes: Sequence[str]
     zones: Mapping[str, Zone] = field(default_factory=dict)
     lines: Mapping[str, Line] = field(default_factory=dict)
     plane: PlaneMap | None = None
+    is_followed: bool = False
 
     def zone_of(self, params: RuleParams) -> Zone:
         """The zone that a rule names; the whole picture where it names none.
@@ -165,13 +170,13 @@ def read_settings(params: RuleParams, model: type[Settings]) -> Settings:
     try:
         return model.model_validate(params.settings)
     except ValidationError as error:
-        known = ", ".join(
-            f"{name} ({one.description})" for name, one in model.model_fields.items()
-        )
+        known = ", ".join(f"{name} ({one.description})" for name, one in model.model_fields.items())
         problems = [
             f"settings.{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
         ]
-        raise ConfigError(f"rule '{params.name}'", problems, f"{params.kind} has: {known}") from None
+        raise ConfigError(
+            f"rule '{params.name}'", problems, f"{params.kind} has: {known}"
+        ) from None
 
 
 def class_index(params: RuleParams, classes: Sequence[str], name: str) -> int:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from visionloop.core.config import StrictModel
 from visionloop.core.entities import Detections
+from visionloop.core.errors import ConfigError
 from visionloop.serving.edge.rules.frame_rules import most_confident
 from visionloop.serving.edge.rules.table import (
     Observation,
@@ -47,14 +48,14 @@ class ZoneEntry:
         self.params, self._place = params, place
         self._settings = read_settings(params, EntrySettings)
         self._zone = place.zone_of(params)
-        _check_class(params, place)
+        _check(params, place)
         self._inside: dict[int, int] = {}
         self._told: set[int] = set()
         self._known = _Memory()
 
     def look(self, scene: Scene) -> list[Observation]:
         """One observation for each object that entered."""
-        boxes = selected(self.params, self._place, scene, zone=Zone.whole())
+        boxes = _followed(selected(self.params, self._place, scene, zone=Zone.whole()))
         seen = []
         is_inside = self._zone.holds_boxes(boxes.xyxy, scene.width, scene.height)
         for row, (track, inside) in enumerate(zip(_tracks(boxes), is_inside, strict=True)):
@@ -91,13 +92,13 @@ class LineCrossing:
         direction = read_settings(params, CrossingSettings).direction
         self._wanted = {"any": (1, -1), "forward": (1,), "backward": (-1,)}[direction]
         self._line = place.line_of(params)
-        _check_class(params, place)
+        _check(params, place)
         self._last: dict[int, NDArray[np.float64]] = {}
         self._known = _Memory()
 
     def look(self, scene: Scene) -> list[Observation]:
         """One observation for each object that crossed since the last frame."""
-        boxes = selected(self.params, self._place, scene, zone=Zone.whole())
+        boxes = _followed(selected(self.params, self._place, scene, zone=Zone.whole()))
         seen = []
         feet = foot_points(boxes.xyxy, scene.width, scene.height)
         for row, (track, point) in enumerate(zip(_tracks(boxes), feet, strict=True)):
@@ -105,9 +106,7 @@ class LineCrossing:
             way = self._line.crossed(self._last[track], point) if track in self._last else 0
             if way in self._wanted:
                 word = "forward" if way > 0 else "backward"
-                seen.append(
-                    most_confident(boxes[[row]], self._place, track=track, direction=word)
-                )
+                seen.append(most_confident(boxes[[row]], self._place, track=track, direction=word))
             # Who stands on the line has crossed once he leaves it on the other side.
             if track not in self._last or not self._line.is_beneath(point):
                 self._last[track] = point
@@ -132,7 +131,7 @@ class Dwell:
         self.params, self._place = params, place
         self._settings = read_settings(params, DwellSettings)
         self._zone = place.zone_of(params)
-        _check_class(params, place)
+        _check(params, place)
         self._since: dict[int, float] = {}
         self._seen: dict[int, float] = {}
         self._told: set[int] = set()
@@ -146,7 +145,7 @@ class Dwell:
                     memory.pop(track, None)
                 self._told.discard(track)
         seen = []
-        boxes = selected(self.params, self._place, scene, zone=self._zone)
+        boxes = _followed(selected(self.params, self._place, scene, zone=self._zone))
         for row, track in enumerate(_tracks(boxes)):
             began = self._since.setdefault(track, now)
             self._seen[track] = now
@@ -170,14 +169,16 @@ class ForbiddenClass:
         self.params, self._place = params, place
         self._frames = read_settings(params, ForbiddenSettings).frames
         self._zone = place.zone_of(params)
-        class_index(params, place.classes, params.class_name)
+        _check(params, place)
+        if not params.class_name:
+            raise ConfigError(f"rule '{params.name}'", "needs class_name: what is forbidden")
         self._count: dict[int, int] = {}
         self._known = _Memory()
 
     def look(self, scene: Scene) -> list[Observation]:
         """One observation for each object at the frame with which it is certain."""
         seen = []
-        boxes = selected(self.params, self._place, scene, zone=self._zone)
+        boxes = _followed(selected(self.params, self._place, scene, zone=self._zone))
         for row, track in enumerate(_tracks(boxes)):
             self._known.see(track, scene.seconds)
             self._count[track] = self._count.get(track, 0) + 1
@@ -208,13 +209,23 @@ class _Memory:
         return gone
 
 
-def _tracks(boxes: Detections) -> list[int]:
-    """Track numbers; without tracking every box is an object of its own, never seen before."""
+def _followed(boxes: Detections) -> Detections:
+    """The boxes that belong to an object."""
     if boxes.tracker_id is None:
-        return [-1 - row for row in range(len(boxes))]
-    return [int(track) for track in boxes.tracker_id]
+        return Detections.empty()
+    return boxes[boxes.tracker_id > 0]
 
 
-def _check_class(params: RuleParams, place: RulePlace) -> None:
+def _tracks(boxes: Detections) -> list[int]:
+    return [] if boxes.tracker_id is None else [int(track) for track in boxes.tracker_id]
+
+
+def _check(params: RuleParams, place: RulePlace) -> None:
+    if not place.is_followed:
+        raise ConfigError(
+            f"rule '{params.name}'",
+            f"kind {params.kind} follows objects, which only cameras allow",
+            "put it below a camera, or use kind detection_present",
+        )
     if params.class_name:
         class_index(params, place.classes, params.class_name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from visionloop.core.config import StrictModel
-from visionloop.serving.http.params import HttpParams
 from visionloop.serving.edge_params import CameraParams, EdgeParams, RuleParams
+from visionloop.serving.http.params import HttpParams
 from visionloop.serving.source_params import CredentialParams, SourceParams
 
 __all__ = [

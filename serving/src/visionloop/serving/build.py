@@ -45,12 +45,19 @@ class BuildReport:
     manifest: EngineManifest
 
 
-def build(*, workspace: Workspace) -> BuildReport:
+def build(
+    *, workspace: Workspace, package: Path | None = None, into: Path | None = None
+) -> BuildReport:
     """Convert the package to FP16, compare on real images, build an engine, sign all of it.
 
     Reads ``artifacts/package`` and a fixed sample of ``data/raw/images``; writes
     ``artifacts/engine``. Where TensorRT is absent, or FP16 is too far from FP32, no
     engine is built and ``engine.json`` says why.
+
+    Parameters
+    ----------
+    package, into : Path or None
+        Another package than ``artifacts/package``, and where its engines go.
 
     Raises
     ------
@@ -64,22 +71,23 @@ def build(*, workspace: Workspace) -> BuildReport:
     blocks = load_blocks(workspace.params, {"project": ProjectParams, "serving": ServingParams})
     params: BuildParams = blocks["serving"].build
     keys, key = signing.trusted_keys(), signing.signing_key()
-    package = load_package(workspace.package, trusted_keys=keys)
+    loaded = load_package(package or workspace.package, trusted_keys=keys)
+    folder = into or workspace.engine
     images = _sample_images(workspace.images, params.parity_images)
-    with replace_folder(workspace.engine) as staging:
+    with replace_folder(folder) as staging:
         fp16 = staging / FP16_NAME
         say_step("serving: converting the package to FP16")
-        _apart(write_fp16, {"source": str(package.path / MODEL_NAME), "target": str(fp16)}, params)
+        _apart(write_fp16, {"source": str(loaded.path / MODEL_NAME), "target": str(fp16)}, params)
         say_step(f"serving: comparing FP16 with FP32 on {len(images)} images")
         compared = {
-            "package": str(package.path),
+            "package": str(loaded.path),
             "trusted_keys": [str(path) for path in keys],
             "model": str(fp16),
             "images": [str(image) for image in images],
         }
         parity = _apart(compare_package_with, compared, params)
         manifest = EngineManifest(
-            package_sha256=package.sha256,
+            package_sha256=loaded.sha256,
             precision="fp16",
             onnx_sha256=sha256_of_file(fp16),
             onnx_file=FP16_NAME,
@@ -88,7 +96,7 @@ def build(*, workspace: Workspace) -> BuildReport:
         )
         write_json(staging / ENGINE_MANIFEST, manifest.model_dump(mode="json"))
         signing.sign_folder(staging, key=key, signature_name=ENGINE_SIGNATURE)
-    return BuildReport(workspace.engine, manifest)
+    return BuildReport(folder, manifest)
 
 
 def _build_engine(

@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from visionloop.core.workspace import Workspace
+from visionloop.serving.http.serve import GRACEFUL_SECONDS
 from visionloop.serving.http.state import read_params
 from visionloop.serving.http.tokens import load_tokens
 
 ROOT = Path(__file__).parents[3]
+MANIFEST = ROOT / "deploy" / "kubernetes" / "http-server.yaml"
 
 
 @pytest.fixture
@@ -93,3 +96,46 @@ def test_the_token_is_made_once_and_only_its_owner_reads_it(tmp_path, monkeypatc
     )
     for wrong in (b"", b"Bearer", b"Bearer x", b"first-of-the-tokens", b"Bearer \xff"):
         assert not both.accept(wrong)
+
+
+def test_the_server_runs_as_the_kubernetes_manifest_says(
+    make_plant, tiny, tmp_path, start_command, key_pair, kit, png, bearer
+) -> None:
+    """Same command, same configuration file, releases that cannot be written; probes answer."""
+    documents = list(yaml.safe_load_all(MANIFEST.read_text()))
+    by_kind = {document["kind"]: document for document in documents}
+    pod = by_kind["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    plant = make_plant()
+    plant.release(tiny.classifier(), model="solar-cells")
+    state = tmp_path / "state"
+    state.mkdir()
+    text = by_kind["ConfigMap"]["data"]["http.yaml"]
+    config = tmp_path / "http.yaml"
+    config.write_text(
+        text.replace("0.0.0.0", "127.0.0.1")
+        .replace("/releases", str(plant.workspace.releases))
+        .replace("/state", str(state))
+    )
+    assert container["args"] == [
+        "serve",
+        "http",
+        "--config",
+        "/config/http.yaml",
+        "--workspace",
+        "/state",
+    ]
+    before = sorted(plant.workspace.releases.rglob("*"))
+    server = start_command(Workspace(state), "--config", str(config))
+    assert sorted(plant.workspace.releases.rglob("*")) == before
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["port"] == container["ports"][0]["name"] == "http"
+        assert server.status(container[probe]["httpGet"]["path"]) == 200
+    names = {volume["name"] for volume in pod["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == names
+    parsed = yaml.safe_load(text)
+    grace = pod["terminationGracePeriodSeconds"]
+    assert grace >= parsed["drain_s"] + GRACEFUL_SECONDS
+    assert parsed["port"] == container["ports"][0]["containerPort"]
+    labels = by_kind["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert by_kind["Service"]["spec"]["selector"] == labels

@@ -56,9 +56,7 @@ def find_move(now: Picture, reference: Picture) -> Move | None:
     return best if best.likeness >= ALIKE else None
 
 
-def _check(
-    reference: Picture, now: Picture, matrix: NDArray[Any], dx: float, dy: float
-) -> float:
+def _check(reference: Picture, now: Picture, matrix: NDArray[Any], dx: float, dy: float) -> float:
     """Correlation where both overlap, after turning and shifting back."""
     height, width = now.shape
     if abs(dx) > width / 2 or abs(dy) > height / 2:

@@ -205,14 +205,14 @@ def test_without_tensorrt_the_absence_is_written_down(workspace, monkeypatch):
 
 
 def test_a_variant_that_loses_too_much_is_left_out_and_it_is_said(workspace, signed):
-    """INT8 with nonsense ranges: the only calibration images are black."""
+    """INT8 with ranges of the dark alone: what is bright is cut off, and becomes dark."""
     truth, samples = {"dark": 0, "bright": 1}, []
     for path in sorted(workspace.images.iterdir()):
         name = "bright" if int(path.stem) >= 3 else "dark"
         samples.append(ReferenceSample(file_name=path.name, split="val", class_id=truth[name]))
-    black = workspace.images / "black.png"
-    cv2.imwrite(str(black), np.zeros((40, 60, 3), np.uint8))
-    samples.append(ReferenceSample(file_name=black.name, split="train", class_id=0))
+    dark = workspace.images / "dark.png"
+    cv2.imwrite(str(dark), np.full((40, 60, 3), 30, np.uint8))
+    samples.append(ReferenceSample(file_name=dark.name, split="train", class_id=0))
     save_reference(
         workspace.reports / "export" / "reference.json",
         Reference(metric="balanced_accuracy", samples=samples),

@@ -8,6 +8,7 @@ from typing import Any
 
 from visionloop.core.errors import VisionloopError
 from visionloop.serving.apart import call_apart
+from visionloop.serving.backends.tensorrt_backend import gpu_capability
 from visionloop.serving.package import ModelPackage, load_package
 from visionloop.serving.params import BuildParams
 
@@ -76,6 +77,9 @@ def measure_forms(
     rows = []
     for precision, backend, path in forms:
         row: dict[str, Any] = {"precision": precision, "backend": backend}
+        if backend == "tensorrt" and not gpu_capability():
+            rows.append({**row, "reason": "no usable GPU for this engine on this machine"})
+            continue
         arguments = {
             "package": str(package.path),
             "trusted_keys": [str(key) for key in keys],

@@ -21,7 +21,7 @@ from visionloop.serving.quantization import write_int8
 from visionloop.serving.reference import Reference, divide
 from visionloop.serving.variant_parity import compare_variant
 
-__all__ = ["MadeVariant", "judge_variant", "make_variants"]
+__all__ = ["MadeVariant", "judge_variant", "make_and_compare", "make_variants"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,43 @@ def judge_variant(row: dict[str, Any], precision: str, limits: ParityTargets) ->
     return problems
 
 
+def make_and_compare(
+    *,
+    precision: str,
+    source: str,
+    target: str,
+    shared: dict[str, Any],
+    calibration: dict[str, Any],
+    parity: dict[str, Any],
+    pictures: str,
+    search: dict[str, Any],
+) -> dict[str, Any]:
+    """Make one variant and compare it with FP32. Call it apart: bad graphs have crashed runtimes.
+
+    Parameters
+    ----------
+    precision : str
+    source, target, pictures : str
+        Paths: FP32 and variant (ONNX), and where the worst images are drawn.
+    shared, search : dict
+        Arguments of :func:`write_int8` and :func:`compare_variant`.
+    calibration, parity : dict
+        A :class:`Reference` each.
+
+    Returns
+    -------
+    dict
+        ``search`` (empty for FP16) and ``shown``, what the two functions answered.
+    """
+    found: dict[str, Any] = {}
+    if precision == "fp16":
+        write_fp16(source=source, target=target)
+    else:
+        found = write_int8(**shared, **search, reference=calibration, target=target)
+    shown = compare_variant(**shared, model=target, reference=parity, pictures=pictures)
+    return {"search": found, "shown": shown}
+
+
 def _make_one(
     precision: Precision,
     package: ModelPackage,
@@ -135,42 +172,29 @@ def _make_one(
     limits: ParityTargets,
 ) -> MadeVariant:
     """Convert, compare, judge; a crash or a failure is a reason, not an end."""
-    search: dict[str, Any] = {}
+    say_step(f"serving: making {precision}, comparing it on {len(parity.samples)} images")
+    arguments = {
+        "precision": precision,
+        "source": str(package.path / MODEL_NAME),
+        "target": str(target),
+        "shared": shared,
+        "calibration": calibration.model_dump(mode="json"),
+        "parity": parity.model_dump(mode="json"),
+        "pictures": str(drawn),
+        "search": {
+            "calibration_images": params.calibration_images,
+            "search_images": params.search_images,
+            "budget": params.search_budget,
+            "seconds": params.search_seconds,
+        },
+    }
     try:
-        say_step(f"serving: making {precision}")
-        if precision == "fp16":
-            source = str(package.path / MODEL_NAME)
-            call_apart(
-                write_fp16, {"source": source, "target": str(target)}, timeout_s=params.timeout_s
-            )
-        else:
-            search = call_apart(
-                write_int8,
-                {
-                    **shared,
-                    "reference": calibration.model_dump(mode="json"),
-                    "target": str(target),
-                    "calibration_images": params.calibration_images,
-                    "search_images": params.search_images,
-                    "budget": params.search_budget,
-                    "seconds": params.search_seconds,
-                },
-                timeout_s=params.timeout_s + params.search_seconds,
-            )
-        say_step(f"serving: comparing {precision} with FP32 on {len(parity.samples)} images")
-        shown = call_apart(
-            compare_variant,
-            {
-                **shared,
-                "model": str(target),
-                "reference": parity.model_dump(mode="json"),
-                "pictures": str(drawn),
-            },
-            timeout_s=params.timeout_s,
-        )
+        timeout_s = params.timeout_s + params.search_seconds
+        found = call_apart(make_and_compare, arguments, timeout_s=timeout_s)
     except VisionloopError as error:
         reasons = [f"it could not be made or run: {'; '.join(error.problems)}"]
         return MadeVariant(VariantFacts(precision=precision, accepted=False, reasons=reasons))
+    search, shown = found["search"], found["shown"]
     row = {name: shown[name] for name in shown if name not in ("pairs", "worst")}
     reasons = judge_variant(row, precision, limits)
     facts = VariantFacts(

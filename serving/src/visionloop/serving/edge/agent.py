@@ -10,18 +10,19 @@ from pathlib import Path
 
 from visionloop.core.config import load_block, load_project, load_yaml_model
 from visionloop.core.entities import Frame
-from visionloop.core.errors import ConfigError, MissingExtraError, PackageError
+from visionloop.core.errors import ConfigError
 from visionloop.core.failpoints import failpoint
 from visionloop.core.files import sha256_of_bytes, write_bytes
 from visionloop.core.image_statistics import measure_image
 from visionloop.core.progress import say_step, track
 from visionloop.core.workspace import Workspace
+from visionloop.serving.device_engines import start_with_engine
 from visionloop.serving.edge.outbox import Outbox
 from visionloop.serving.edge.pictures import draw_observation, encode_jpeg
 from visionloop.serving.edge.records import add_frame, next_sequence
 from visionloop.serving.edge.rules import Observation, Rule, make_rules
 from visionloop.serving.edge.store import DATABASE_NAME, open_store
-from visionloop.serving.engines import load_engine
+from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.package import ModelPackage
 from visionloop.serving.params import EdgeParams, ServingParams, SourceParams
 from visionloop.serving.predictor import Predictor
@@ -97,7 +98,7 @@ def run_agent(
                 state=workspace.edge / "seen.json",
             )
             if worker is None or worker.package.sha256 != package.sha256:
-                predictor = _make_predictor(params, release, package)
+                predictor = _make_predictor(params, release, package, workspace.edge / "engines")
                 rules = make_rules(params.rules, package.manifest)
                 worker = _Worker(workspace.edge, connection, params, predictor, rules)
                 say_step(f"edge: release {release.number} of '{model}' serves")
@@ -117,7 +118,7 @@ class _Worker:
         folder: Path,
         connection: sqlite3.Connection,
         params: EdgeParams,
-        predictor: Predictor,
+        predictor: Predictor | FailoverPredictor,
         rules: list[Rule],
     ) -> None:
         self._folder, self._connection, self._params = folder, connection, params
@@ -230,17 +231,15 @@ def _play(
     return frames, events, kept
 
 
-def _make_predictor(params: EdgeParams, release: Release, package: ModelPackage) -> Predictor:
-    """The backend that was asked for; where it cannot run here, ONNX Runtime, and say so."""
-    if params.backend == "tensorrt":
-        try:
-            if release.engine is None:
-                raise PackageError(str(release.folder), "holds no engine")
-            _, engine = load_engine(release.engine, package_sha256=package.sha256)
-            return Predictor(package, backend="tensorrt", model=engine)
-        except (PackageError, MissingExtraError) as error:
-            say_step(f"edge: ONNX Runtime serves instead of TensorRT: {error.problems[0]}")
-    return Predictor(package, threads=params.threads)
+def _make_predictor(
+    params: EdgeParams, release: Release, package: ModelPackage, cache: Path
+) -> Predictor | FailoverPredictor:
+    """ONNX Runtime at once; TensorRT, where asked for, takes over when its engine is ready."""
+    if params.backend in ("tensorrt", "tensorrt_rtx"):
+        return start_with_engine(
+            package, release.engine, cache=cache, threads=params.threads, backend=params.backend
+        )
+    return Predictor(package, backend=params.backend, threads=params.threads)
 
 
 def _read_params(workspace: Workspace, config: Path | None) -> tuple[EdgeParams, str]:

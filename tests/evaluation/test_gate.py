@@ -35,9 +35,9 @@ def test_a_good_package_passes(measured) -> None:
     assert report.verdict == "passed" and not report.reasons
     found = verdicts(report)
     assert found["cell_type=poly"] == "not trained for"
-    assert found["data contract"] == "not enough data"
     assert found["champion"] == "pass" and report.champion == ""
-    others = set(found) - {"cell_type=poly", "data contract"}
+    others = set(found) - {"cell_type=poly"}
+    assert {"data contract", "cost per 1,000 inferences"} < others
     assert {found[name] for name in others} == {"pass"}
     assert report.short_reason.startswith("balanced_accuracy .")
     page = (measured.workspace.reports / "gate" / "gate.html").read_text()
@@ -79,6 +79,8 @@ def test_each_limit_refuses_by_its_own_name(measured) -> None:
             "frames_per_second": 1000,
         }
         targets["worst_case"]["minimum_mean"] = targets["worst_case"]["minimum_worst"] = 1.0
+        targets["quality"]["max_calibration_error"] = 0.0001
+        targets["cost"]["per_1000_inferences"] = 1e-12
 
     measured.edit("targets.yaml", change)
     measured.write_parity(
@@ -97,8 +99,64 @@ def test_each_limit_refuses_by_its_own_name(measured) -> None:
         "worst case, worst",
         "export parity",
         "data contract",
+        "calibration",
+        "cost per 1,000 inferences",
     }
     assert any("12 images are damaged" in reason for reason in report.reasons)
+
+
+def test_where_it_can_be_each_check_says_its_interval(measured) -> None:
+    measured.edit("targets.yaml", lambda t: t["quality"].update(max_calibration_error=0.5))
+    report = gate(workspace=measured.workspace)
+    for check in report.checks:
+        if check.name in ("champion", "export parity", "data contract", "unseen test samples"):
+            continue
+        if check.verdict != "not trained for":
+            assert check.low is not None and check.high is not None, check.name
+            assert check.low <= check.value <= check.high, check.name
+            assert check.limit is not None, check.name
+
+
+def test_each_device_profile_has_its_own_limit(measured) -> None:
+    """Not measured there, measured of another package, too slow, fast enough."""
+    from visionloop.evaluation.latency import latency
+
+    limits = {"slow-box": {"per_frame_ms": 500.0}, "fast-box": {"per_frame_ms": 1e-6}}
+    measured.edit("targets.yaml", lambda t: t["latency"].update(devices=limits))
+    space = measured.workspace
+    assert refusing(gate(workspace=space)) == {"latency on slow-box", "latency on fast-box"}
+    for device in limits:
+        path, found = latency(workspace=space, device=device, images=20)
+        assert found.p95_low <= found.p95_ms <= found.p95_high and found.images == 20
+    report = gate(workspace=space)
+    assert refusing(report) == {"latency on fast-box"}
+    assert verdicts(report)["cameras per device on slow-box"] == "pass"
+    write_json(path, read_json(path) | {"package": "0" * 64})
+    assert "measured of package 000000000000" in " ".join(gate(workspace=space).reasons)
+    with pytest.raises(ConfigError, match="slow-box"):
+        latency(workspace=space, device="slow-bx")
+
+
+def test_an_expired_report_releases_nothing(measured, monkeypatch) -> None:
+    from datetime import datetime, timedelta, timezone
+
+    from visionloop.evaluation import gate as module
+
+    report = gate(workspace=measured.workspace)
+    days = datetime.fromisoformat(report.expires_at) - datetime.fromisoformat(report.judged_at)
+    assert days == timedelta(days=90)
+    folder = measured.workspace.reports / "gate"
+    asked = {"package_sha256": report.package_sha256, "trusted_keys": [measured.public_key]}
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2020, 1, 1, tzinfo=timezone.utc) + timedelta(days=36500)
+
+    monkeypatch.setattr(module, "datetime", Later)
+    with pytest.raises(RefusedError, match="expired on"):
+        verify_gate_report(folder, **asked)
+    assert verify_gate_report(folder, **asked, may_be_expired=True) == report
 
 
 def test_a_bound_slice_refuses(cells) -> None:
@@ -116,10 +174,7 @@ def test_a_bound_slice_refuses(cells) -> None:
 def test_what_was_not_measured_refuses(measured) -> None:
     shutil.rmtree(measured.workspace.reports / "robustness")
     shutil.rmtree(measured.workspace.reports / "export")
-    measured.edit(
-        "params.yaml",
-        lambda p: p["evaluation"].update(gate={"require_data_contract": True}),
-    )
+    shutil.rmtree(measured.workspace.reports / "check")
     report = gate(workspace=measured.workspace)
     assert refusing(report) == {
         "worst case, mean",

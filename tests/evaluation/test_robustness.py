@@ -7,7 +7,8 @@ import pytest
 
 from visionloop.core.errors import ConfigError
 from visionloop.evaluation.measurements import load_robustness
-from visionloop.evaluation.robustness import robustness, stratified_subset
+from visionloop.evaluation.robustness import robustness
+from visionloop.evaluation.worst_case import stratified_subset
 
 
 def test_the_worst_case_is_measured_on_guarded_samples(made_measured) -> None:
@@ -126,3 +127,27 @@ def test_subset_keeps_the_mix() -> None:
     assert (chosen == stratified_subset(strata, ids, size=100, seed=0)).all()
     assert (chosen != stratified_subset(strata, ids, size=100, seed=1)).any()
     assert len(stratified_subset(strata, ids, size=2000, seed=0)) == 1000
+
+
+def test_means_have_intervals_and_fewer_samples_their_error(made_measured) -> None:
+    found = load_robustness(made_measured.workspace.reports / "robustness")
+    assert found.mean_low < found.mean < found.mean_high
+    assert found.mean_under_conditions_low < found.mean_under_conditions
+    sizes = [row.samples for row in found.subset_errors]
+    assert sizes == [6, 15, 30]
+    means = [row.mean for row in found.subset_errors]
+    assert means == sorted(means, reverse=True) and 0 < means[-1] < means[0] < 0.3
+    assert all(row.high >= row.mean for row in found.subset_errors)
+
+
+def test_a_budget_is_a_quick_look_that_no_gate_takes(measured, capsys) -> None:
+    """Three times ten answers; the full report stays, and the error against it is said."""
+    full = load_robustness(measured.workspace.reports / "robustness")
+    report = robustness(workspace=measured.workspace, budget=30)
+    assert report.folder.name == "robustness-budget"
+    found = report.robustness
+    assert found.samples == 10 and not found.is_full
+    expected = found.mean_under_conditions - full.mean_under_conditions
+    assert found.error_against_full == pytest.approx(expected)
+    assert f"off by {expected:+.4f}" in capsys.readouterr().err
+    assert load_robustness(measured.workspace.reports / "robustness") == full

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
@@ -43,6 +44,18 @@ def test_train_and_export_twice_gives_the_same_bytes_and_parity(boards):
     check_package(boards)
     train(workspace=boards)
     assert export(workspace=boards).model_sha256 == exported.model_sha256
+
+
+@pytest.mark.parametrize(("weights", "kind"), [("yolo11n", "yolo"), ("yolo26n", "detr")])
+def test_later_generations_train_and_export(boards, set_training, weights, kind):
+    """YOLO 26 names each object once: its package is read as a set, nothing is suppressed."""
+    set_training(boards, weights=weights, epochs=1, export={"min_confidence": 0.001})
+    train(workspace=boards)
+    exported = export(workspace=boards)
+    assert exported.parity.boxes > 0
+    assert (exported.parity.agreement, exported.parity.minimum_iou >= 0.99) == (1, True)
+    assert load_package(boards.package).manifest.outputs.kind == kind
+    check_package(boards)
 
 
 def check_package(boards) -> None:
@@ -104,6 +117,42 @@ def test_weights_with_other_classes_train_resume_and_export(boards, tmp_path, mo
     assert report.resumed_from == 1
     assert report.weights_source == "folder yolov8n.pt"
     assert export(workspace=boards).parity.agreement == 1
+
+
+def test_pictures_are_augmented_by_our_module_and_boxes_follow(boards, set_training, monkeypatch):
+    """Under every box of a bar lies a dark bar; a mosaic or a quarter turn moved it there."""
+    from visionloop.training.families import yolo_pictures
+
+    seen = []
+
+    class Watched(yolo_pictures.AugmentPictures):
+        def __call__(self, labels):
+            done = super().__call__(labels)
+            seen.append((self.epoch, done["img"].copy(), done["instances"].bboxes, done["cls"]))
+            return done
+
+    monkeypatch.setattr("visionloop.training.families.yolo_training.AugmentPictures", Watched)
+    set_training(boards, epochs=2, augment={"strength": "light", "mosaic": 0.5})
+    train(workspace=boards)
+    assert {epoch for epoch, *_ in seen} == {0, 1}
+    levels = [
+        float(np.median(image[int(y1) + 2 : int(y2) - 2, int(x1) + 2 : int(x2) - 2]))
+        for _, image, xyxy, class_id in seen
+        for (x1, y1, x2, y2), kind in zip(xyxy, class_id.ravel(), strict=True)
+        if kind == 0 and min(x2 - x1, y2 - y1) > 8
+    ]
+    bars = np.concatenate([xyxy[kinds.ravel() == 0] for _, _, xyxy, kinds in seen])
+    tall = int((bars[:, 3] - bars[:, 1] > bars[:, 2] - bars[:, 0]).sum())
+    assert len(levels) > 20
+    assert np.mean(np.array(levels) < 40) > 0.8  # small bars may lie over earlier ones
+    assert tall > 5
+    assert (boards.reports / "training" / "augmentation.png").is_file()
+
+
+def test_early_stopping_ends_yolo_too(boards, set_training):
+    set_training(boards, epochs=6, patience=1, learning_rate=1e-12)
+    report = train(workspace=boards)
+    assert len(MlflowClient().get_metric_history(report.run_id, "train_loss")) < 6
 
 
 class Payload:

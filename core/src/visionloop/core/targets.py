@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 
 from visionloop.core.config import StrictModel, VisionTask, load_yaml_model
 
-__all__ = ["METRICS", "SliceTarget", "Targets", "load_targets"]
+__all__ = ["METRICS", "DeviceLatencyTargets", "SliceTarget", "Targets", "load_targets"]
 
 METRICS: dict[str, tuple[str, ...]] = {
-    "classification": ("balanced_accuracy", "accuracy", "auroc"),
-    "anomaly": ("auroc", "balanced_accuracy", "accuracy"),
+    "classification": ("balanced_accuracy", "accuracy", "auroc", "macro_f1"),
+    "anomaly": ("auroc", "balanced_accuracy", "accuracy", "macro_f1"),
     "scene": ("macro_average_precision", "macro_f1"),
     "detection": ("map50", "map50_95"),
 }
@@ -53,6 +53,12 @@ class QualityTargets(StrictModel):
     max_loss_against_champion: float = Field(
         default=0.02, ge=0, le=1, description="largest loss on any guarded slice"
     )
+    max_calibration_error: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="largest expected calibration error over the guarded samples; none: not asked",
+    )
 
 
 class WorstCaseTargets(StrictModel):
@@ -81,12 +87,23 @@ class ParityTargets(StrictModel):
     )
 
 
+class DeviceLatencyTargets(StrictModel):
+    """How fast a kind of device must be, as measured on one of them."""
+
+    per_frame_ms: float = Field(gt=0, description="pre-processing, model and post-processing, p95")
+    cameras_per_device: int = Field(default=1, gt=0)
+
+
 class LatencyTargets(StrictModel):
     """How fast one device must be."""
 
     per_frame_ms: float = Field(gt=0, description="pre-processing, model and post-processing, p95")
     cameras_per_device: int = Field(gt=0)
     frames_per_second: float = Field(gt=0, description="frames analysed a second and camera")
+    devices: dict[str, DeviceLatencyTargets] = Field(
+        default_factory=dict,
+        description="device profile to its own limits, measured there by `evaluate latency`",
+    )
 
 
 class DeploymentTargets(StrictModel):
@@ -114,6 +131,9 @@ class CostTargets(StrictModel):
     """What it may cost."""
 
     per_1000_inferences: float = Field(ge=0, description="currency units, cloud side")
+    per_core_hour: float = Field(
+        default=0.05, ge=0, description="currency units that one cloud core costs an hour"
+    )
     device_price: float = Field(ge=0, description="currency units a device")
     energy_per_kwh: float = Field(default=0.3, ge=0, description="currency units")
     months: int = Field(default=24, gt=0, description="in which hardware has to pay for itself")

@@ -12,6 +12,7 @@ from visionloop.evaluation.ratios import mean_of_defined, ratio
 __all__ = ["AttributeMetrics", "confusion_of_attributes"]
 
 DEFAULT_THRESHOLD = 0.5
+CALIBRATION_BINS = 15
 
 Weights = NDArray[np.float64]
 
@@ -79,7 +80,8 @@ class AttributeMetrics:
         -------
         dict of float64 arrays (B,)
             ``macro_average_precision`` and ``macro_f1`` (means over the attributes that
-            occur), ``average_precision/<class>``, ``f1/<class>``, ``recall/<class>``.
+            occur), ``ece`` (mean over the attributes), ``average_precision/<class>``,
+            ``f1/<class>``, ``recall/<class>``.
         """
         reported = self.reported()
         precisions, f1s, recalls = [], [], []
@@ -93,12 +95,27 @@ class AttributeMetrics:
         found = {
             "macro_average_precision": mean_of_defined(np.stack(precisions)),
             "macro_f1": mean_of_defined(np.stack(f1s)),
+            "ece": self._calibration_error(weights),
         }
         rows = {"average_precision": precisions, "f1": f1s, "recall": recalls}
         for kind, columns in rows.items():
             named = zip(self.classes, columns, strict=True)
             found |= {f"{kind}/{name}": column for name, column in named}
         return found
+
+    def counts(self) -> dict[str, int]:
+        """Metrics that rest on some of the samples alone: none."""
+        return {}
+
+    def _calibration_error(self, weights: Weights) -> NDArray[np.float64]:
+        """How far the probability of an attribute is from how often it holds; 15 bins."""
+        bins = np.minimum((self.probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+        errors = []
+        for number in range(len(self.classes)):
+            gap = self.truth[:, number] - self.probabilities[:, number]
+            placed = np.eye(CALIBRATION_BINS)[bins[:, number]] * gap[:, None]
+            errors.append(ratio(np.abs(weights @ placed).sum(axis=1), weights.sum(axis=1)))
+        return mean_of_defined(np.stack(errors))
 
 
 def confusion_of_attributes(metrics: AttributeMetrics) -> NDArray[np.int64]:

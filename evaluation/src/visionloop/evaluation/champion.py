@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from visionloop.core.config import load_project
 from visionloop.core.errors import DataError
 from visionloop.core.workspace import Workspace
 
-__all__ = ["ALIAS", "fetch_champion", "fetch_champion_evaluation"]
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["ALIAS", "fetch_champion", "fetch_champion_evaluation", "fetch_version"]
 
 ALIAS = "champion"
 
@@ -44,15 +48,35 @@ def fetch_champion(*, workspace: Workspace, into: Path) -> tuple[str, Path, Path
         version = registry.alias_holder(client, model, ALIAS)
         if version is None:
             return None
-        package = registry.download_part(client, version, "package", into)
-        if package is None:
-            raise DataError(
-                f"version {version.version} of {model}",
-                "holds the alias champion but no package",
-                "set the alias on a version that `visionloop evaluate promote` registered",
-            )
-        gate = registry.download_part(client, version, "gate", into)
-    return str(version.version), package, gate or into / "gate"
+        package, gate = fetch_version(client, version, into=into)
+    return str(version.version), package, gate
+
+
+def fetch_version(client: MlflowClient, version: Any, *, into: Path) -> tuple[Path, Path]:
+    """Download package and gate report of a version. Neither is verified here.
+
+    Returns
+    -------
+    (package folder, gate folder)
+        The gate folder may not exist: a version that did not come through ``promote``
+        has none.
+
+    Raises
+    ------
+    DataError
+        If the version holds no package.
+    """
+    from visionloop.evaluation import registry
+
+    package = registry.download_part(client, version, "package", into)
+    if package is None:
+        raise DataError(
+            f"version {version.version} of {version.name}",
+            "holds no package",
+            "set the alias on a version that `visionloop evaluate promote` registered",
+        )
+    gate = registry.download_part(client, version, "gate", into)
+    return package, gate or into / "gate"
 
 
 def fetch_champion_evaluation(*, workspace: Workspace, into: Path) -> tuple[str, Path] | None:

@@ -17,7 +17,7 @@ Weights = NDArray[np.float64]
 
 
 class ClassificationMetrics:
-    """Accuracy, balanced accuracy, AUROC, calibration error, recall of each class.
+    """Accuracy, balanced accuracy, macro F1, AUROC, calibration error; recall and F1 of each class.
 
     Parameters
     ----------
@@ -65,21 +65,32 @@ class ClassificationMetrics:
         -------
         dict of float64 arrays (B,)
             ``accuracy``, ``balanced_accuracy`` (mean recall of the classes present),
-            ``auroc`` (mean of one class against the rest), ``ece``, ``recall/<class>``.
+            ``macro_f1`` (mean of the classes present), ``auroc`` (mean of one class against
+            the rest), ``ece``, ``recall/<class>``, ``f1/<class>``.
         """
-        correct = self.probabilities.argmax(axis=1) == self.truth
-        recalls = [
-            ratio(weights @ (correct & member), weights @ member.astype(float))
-            for member in (self.truth == number for number in range(len(self.classes)))
-        ]
+        answered = self.probabilities.argmax(axis=1)
+        correct = answered == self.truth
+        recalls, f1s = [], []
+        for number in range(len(self.classes)):
+            member = self.truth == number
+            right = weights @ (correct & member)
+            true, said = weights @ member.astype(float), weights @ (answered == number)
+            recalls.append(ratio(right, true))
+            f1s.append(np.where(true > 0, ratio(2 * right, true + said), np.nan))
         metrics = {
             "accuracy": ratio(weights @ correct.astype(float), weights.sum(axis=1)),
             "balanced_accuracy": mean_of_defined(np.stack(recalls)),
+            "macro_f1": mean_of_defined(np.stack(f1s)),
             "auroc": self._auroc(weights),
             "ece": self._calibration_error(weights, correct),
         }
-        named = zip(self.classes, recalls, strict=True)
-        return metrics | {f"recall/{name}": recall for name, recall in named}
+        for name, recall, f1 in zip(self.classes, recalls, f1s, strict=True):
+            metrics |= {f"recall/{name}": recall, f"f1/{name}": f1}
+        return metrics
+
+    def counts(self) -> dict[str, int]:
+        """Metrics that rest on some of the samples alone: none."""
+        return {}
 
     def _auroc(self, weights: Weights) -> NDArray[np.float64]:
         """With two classes both give the same area, so one is computed."""

@@ -35,12 +35,23 @@ def evaluate(workspace: WorkspaceOption = None) -> None:
 
 
 @app.command()
-def robustness(workspace: WorkspaceOption = None) -> None:
+def robustness(
+    workspace: WorkspaceOption = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(help="answers to spend in all: a quick look, which no gate takes", min=1),
+    ] = None,
+) -> None:
     """Measure the package in bad light, blur, noise and under occlusion."""
     from visionloop.evaluation.robustness import robustness as run
 
-    report = run(workspace=find_workspace(workspace))
+    report = run(workspace=find_workspace(workspace), budget=budget)
     measured = report.robustness
+    for row in measured.subset_errors:
+        typer.echo(
+            f"  {row.samples} of {measured.samples} samples: mPC off by {row.mean:.4f}, "
+            f"at most {row.high:.4f} nineteen times in twenty"
+        )
     said = "worst case"
     if measured.worst is not None:
         said += f", {measured.metric} {measured.worst:.3f} under {measured.worst_condition}"
@@ -72,6 +83,51 @@ def gate(
         )
     next_step = "visionloop evaluate promote" if report.verdict == "passed" else ""
     say_done(f"gate, {report.verdict}", folder, next_step)
+
+
+@app.command()
+def waive(
+    check: Annotated[str, typer.Option(help="name of the check as the gate prints it")],
+    reason: Annotated[str, typer.Option(help="one sentence: why this may ship all the same")],
+    author: Annotated[str, typer.Option(help="who answers for it")],
+    days: Annotated[int, typer.Option(help="until it expires, 1 to 365")],
+    slice_name: Annotated[
+        str, typer.Option("--slice", help="column=value, for --check slice or champion")
+    ] = "",
+    every_package: Annotated[
+        bool, typer.Option("--every-package", help="also for packages to come")
+    ] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Answer for one check of the gate until a day: a signed file with the reason."""
+    from visionloop.evaluation.waivers import waive as run
+
+    path = run(
+        workspace=find_workspace(workspace),
+        check=check,
+        reason=reason,
+        author=author,
+        days=days,
+        slice_name=slice_name,
+        every_package=every_package,
+    )
+    say_done("waiver", path, "visionloop evaluate gate")
+
+
+@app.command()
+def latency(
+    device: Annotated[str, typer.Option(help="profile of targets.yaml, latency.devices")],
+    backend: Annotated[str, typer.Option(help="onnxruntime or tensorrt")] = "onnxruntime",
+    images: Annotated[int, typer.Option(help="test pictures that are timed", min=20)] = 100,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Time the package on this device, for the gate's limit of its profile."""
+    from visionloop.evaluation.latency import latency as run
+
+    path, measured = run(
+        workspace=find_workspace(workspace), device=device, backend=backend, images=images
+    )
+    say_done(f"latency, p95 {measured.p95_ms:.1f} ms", path, "visionloop evaluate gate")
 
 
 @app.command()

@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.entities import Detections
+from visionloop.evaluation.ratios import mean_of_defined
 
-__all__ = ["Truth", "average_precisions"]
+__all__ = ["SIZES", "Truth", "average_precisions", "size_of_boxes"]
+
+SIZES = ("small", "medium", "large")
+"""By area in pixels, as COCO: below 32 × 32, below 96 × 96, and above."""
+EDGES = (32.0**2, 96.0**2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +34,20 @@ class Truth:
     xyxy: NDArray[np.float32]
 
 
+def size_of_boxes(xyxy: NDArray[np.float32]) -> list[str]:
+    """Small, medium or large, for each box (N, 4) in pixels."""
+    sides = np.maximum(xyxy[:, 2:] - xyxy[:, :2], 0).astype(np.float64)
+    bins = np.searchsorted(np.array(EDGES), sides[:, 0] * sides[:, 1], side="right")
+    return [SIZES[number] for number in bins]
+
+
 def average_precisions(
     truths: Sequence[Truth], detections: Sequence[Detections], classes: Sequence[str]
 ) -> dict[str, float]:
-    """``map50``, ``map50_95`` and ``ap50/<class>`` by faster-coco-eval.
+    """``map50``, ``map50_95``, ``map50_small``, ``_medium``, ``_large``, ``ap50/<class>``.
 
-    NaN for a class without a true box, and for the means where no class has one.
+    By faster-coco-eval. NaN for a class without a true box, and for the means where no
+    class has one.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
@@ -44,18 +57,26 @@ def average_precisions(
         present = {int(one) for truth in truths for one in truth.class_id}
         areas = [0.0 if number in present else float("nan") for number in range(len(classes))]
         mean = 0.0 if has_truth else float("nan")
-        return {"map50": mean, "map50_95": mean} | dict(zip(names, areas, strict=True))
+        present_sizes = {size for truth in truths for size in size_of_boxes(truth.xyxy)}
+        sizes = {f"map50_{size}": 0.0 if size in present_sizes else float("nan") for size in SIZES}
+        means = {"map50": mean, "map50_95": mean, **sizes}
+        return means | dict(zip(names, areas, strict=True))
     reference = COCO(_as_coco(truths, classes))
     evaluation = COCOeval_faster(reference, reference.loadRes(_as_coco_rows(detections)), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
     # precision: (IoU steps, recall steps, classes, areas, maximum boxes); -1 is undefined.
-    precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]
-    precision = np.where(precision < 0, np.nan, precision)
-    by_class = precision.mean(axis=1)
+    precision = np.asarray(evaluation.eval["precision"])[:, :, :, :, -1]
+    precision = np.where(precision < 0, np.nan, precision).mean(axis=1)
+    by_class = precision[:, :, 0]
+    sizes = {
+        f"map50_{size}": float(mean_of_defined(precision[0, :, place]))
+        for place, size in enumerate(SIZES, start=1)
+    }
     return {
         "map50": float(np.nanmean(by_class[0])),
         "map50_95": float(np.nanmean(by_class)),
+        **sizes,
     } | dict(zip(names, map(float, by_class[0]), strict=True))
 
 

@@ -8,41 +8,34 @@ holds both together) and every resampling is then a weighted sum.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.entities import Detections
-from visionloop.core.geometry import box_iou, match_boxes
-from visionloop.evaluation.coco_metrics import Truth, average_precisions
+from visionloop.core.geometry import match_boxes
+from visionloop.evaluation.box_matching import (
+    IOU_STEPS,
+    Matches,
+    average_precision,
+    match_classes,
+)
+from visionloop.evaluation.coco_metrics import SIZES, Truth, average_precisions, size_of_boxes
 from visionloop.evaluation.ratios import mean_of_defined, ratio
 
-__all__ = ["DetectionMetrics", "Matches", "confusion_of_boxes", "curve_of_class"]
-
-IOU_STEPS = np.linspace(0.5, 0.95, 10)
-RECALL_STEPS = np.linspace(0.0, 1.0, 101)
-MAX_BOXES = 100
+__all__ = ["DetectionMetrics", "confusion_of_boxes", "curve_of_class"]
 
 Weights = NDArray[np.float64]
 
-
-@dataclass(frozen=True, eq=False)
-class Matches:
-    """The detections of one class over all images, most confident first.
-
-    ``hit`` (T, M) says whether a detection found a true box at each IoU step,
-    ``image`` (M,) where it is, ``truths`` (N,) counts true boxes of each image.
-    """
-
-    confidence: NDArray[np.float32]
-    image: NDArray[np.int64]
-    hit: NDArray[np.bool_]
-    truths: NDArray[np.int64]
+CALIBRATION_BINS = 15
 
 
 class DetectionMetrics:
-    """mAP50, mAP50-95, and of each class AP50, precision and recall at its threshold.
+    """mAP50 (also by size of the boxes), mAP50-95, calibration error; AP50, precision, recall, F1.
+
+    Precision, recall and F1 are those of each class at its threshold. The calibration error
+    is that of the reported boxes: how far their confidence is from the share of them that is
+    right at IoU 0.5 (D-ECE of Küppers et al., 2020, arXiv 2004.13546, confidence alone).
 
     Parameters
     ----------
@@ -67,6 +60,7 @@ class DetectionMetrics:
         self.classes = list(classes)
         self.thresholds = dict(thresholds)
         self._matches: list[Matches] | None = None
+        self._by_size: dict[str, list[Matches]] | None = None
 
     def __len__(self) -> int:
         return len(self.truths)
@@ -87,11 +81,27 @@ class DetectionMetrics:
             for number, name in enumerate(self.classes)
         }
 
+    def counts(self) -> dict[str, int]:
+        """Metrics that rest on some of the boxes alone: how many true boxes these are."""
+        sizes = [size for truth in self.truths for size in size_of_boxes(truth.xyxy)]
+        return {f"map50_{name}": sizes.count(name) for name in SIZES}
+
     def matches(self) -> list[Matches]:
         """Hits and misses of each class; computed once."""
         if self._matches is None:
-            self._matches = _match(self.truths, self.detections, len(self.classes))
+            self._matches = match_classes(self.truths, self.detections, len(self.classes))
         return self._matches
+
+    def matches_of_size(self, name: str) -> list[Matches]:
+        """The same for small, medium or large boxes at IoU 0.5; computed once."""
+        if self._by_size is None:
+            self._by_size = {
+                size: match_classes(
+                    self.truths, self.detections, len(self.classes), size=size, steps=IOU_STEPS[:1]
+                )
+                for size in SIZES
+            }
+        return self._by_size[name]
 
     def values(self) -> dict[str, float]:
         """The metrics of the images as they are; average precisions by faster-coco-eval."""
@@ -110,23 +120,44 @@ class DetectionMetrics:
         Returns
         -------
         dict of float64 arrays (B,)
-            ``map50``, ``map50_95``, ``ap50/<class>``, ``precision/<class>``,
-            ``recall/<class>``; NaN where a class has no true box.
+            ``map50``, ``map50_95``, ``map50_small``, ``_medium``, ``_large``, ``ece``,
+            ``ap50/<class>``, ``precision/<class>``, ``recall/<class>``, ``f1/<class>``; NaN
+            where there is no true box.
         """
         metrics: dict[str, NDArray[np.float64]] = {}
         areas = []
         for name, matches in zip(self.classes, self.matches(), strict=True):
             steps = np.stack(
-                [_average_precision(matches, step, weights) for step in range(len(IOU_STEPS))]
+                [average_precision(matches, step, weights) for step in range(len(IOU_STEPS))]
             )
             areas.append(steps)
             metrics[f"ap50/{name}"] = steps[0]
             metrics |= _at_threshold(name, matches, self.thresholds.get(name, 0.5), weights)
         table = np.stack(areas)
+        sizes = {
+            f"map50_{name}": mean_of_defined(
+                np.stack([average_precision(one, 0, weights) for one in self.matches_of_size(name)])
+            )
+            for name in SIZES
+        }
         return {
             "map50": mean_of_defined(table[:, 0]),
             "map50_95": mean_of_defined(table.mean(axis=1)),
+            **sizes,
+            "ece": self._calibration_error(weights),
         } | metrics
+
+    def _calibration_error(self, weights: Weights) -> NDArray[np.float64]:
+        """Of the boxes that the package reports; NaN where it reports none."""
+        gaps = np.zeros((len(self), CALIBRATION_BINS))
+        counts = np.zeros(len(self))
+        for name, matches in zip(self.classes, self.matches(), strict=True):
+            last = int((matches.confidence >= self.thresholds.get(name, 0.5)).sum())
+            confidence, image = matches.confidence[:last], matches.image[:last]
+            bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+            np.add.at(gaps, (image, bins), matches.hit[0, :last] - confidence)
+            np.add.at(counts, image, 1.0)
+        return ratio(np.abs(weights @ gaps).sum(axis=1), weights @ counts)
 
 
 def curve_of_class(
@@ -162,92 +193,15 @@ def confusion_of_boxes(metrics: DetectionMetrics) -> NDArray[np.int64]:
     return table
 
 
-def _match(
-    truths: Sequence[Truth], detections: Sequence[Detections], class_count: int
-) -> list[Matches]:
-    matches = []
-    for class_id in range(class_count):
-        counts = np.array([int((truth.class_id == class_id).sum()) for truth in truths], np.int64)
-        confidence, image, hit = [], [], []
-        for number, (truth, found) in enumerate(zip(truths, detections, strict=True)):
-            chosen = found[found.class_id == class_id]
-            order = np.argsort(-chosen.confidence, kind="stable")[:MAX_BOXES]
-            if not len(order):
-                continue
-            chosen = chosen[order]
-            confidence.append(chosen.confidence)
-            image.append(np.full(len(chosen), number))
-            hit.append(_hits(chosen.xyxy, truth.xyxy[truth.class_id == class_id]))
-        if not confidence:
-            none = np.zeros(0)
-            empty = np.zeros((len(IOU_STEPS), 0), bool)
-            matches.append(Matches(none.astype("f4"), none.astype("i8"), empty, counts))
-            continue
-        together = np.concatenate(confidence)
-        order = np.argsort(-together, kind="stable")
-        matches.append(
-            Matches(
-                together[order],
-                np.concatenate(image)[order],
-                np.concatenate(hit, axis=1)[:, order],
-                counts,
-            )
-        )
-    return matches
-
-
-def _hits(found: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which boxes of one image and class find a true box, at each IoU step (COCO's rule).
-
-    Each box, most confident first, takes the free true box that it overlaps best.
-    """
-    hit = np.zeros((len(IOU_STEPS), len(found)), bool)
-    if not len(truth):
-        return hit
-    overlap = box_iou(found, truth)
-    taken = np.zeros((len(IOU_STEPS), len(truth)), bool)
-    steps = np.arange(len(IOU_STEPS))
-    for number, row in enumerate(overlap):
-        if row.max() < IOU_STEPS[0]:
-            continue
-        free = np.where(~taken & (row[None, :] >= IOU_STEPS[:, None] - 1e-9), row[None, :], -1.0)
-        best = free.argmax(axis=1)
-        hit[:, number] = free[steps, best] >= 0
-        taken[steps[hit[:, number]], best[hit[:, number]]] = True
-    return hit
-
-
-def _average_precision(matches: Matches, step: int, weights: Weights) -> NDArray[np.float64]:
-    """Area under the precision-recall curve at 101 recalls, for each resampling (B,).
-
-    Only the detections up to the last hit count, and the curve changes at hits alone.
-    """
-    truths = weights @ matches.truths
-    hits = np.flatnonzero(matches.hit[step])
-    defined = truths > 0
-    if not len(hits):
-        return np.where(defined, 0.0, np.nan)
-    reported = np.cumsum(weights[:, matches.image[: hits[-1] + 1]], axis=1)[:, hits]
-    found = np.cumsum(weights[:, matches.image[hits]], axis=1)
-    precision = np.divide(found, reported, out=np.zeros_like(found), where=reported > 0)
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = found / np.where(defined, truths, 1)[:, None]
-    # One sorted search for all rows: row b is moved up by 2 b.
-    lift = 2.0 * np.arange(len(weights))[:, None]
-    places = np.searchsorted((recall + lift).ravel(), (RECALL_STEPS - 1e-9 + lift).ravel())
-    places = places.reshape(len(weights), -1) - np.arange(len(weights))[:, None] * len(hits)
-    padded = np.concatenate([precision, np.zeros((len(weights), 1))], axis=1)
-    area = np.take_along_axis(padded, places, axis=1).mean(axis=1)
-    return np.where(defined, area, np.nan)
-
-
 def _at_threshold(
     name: str, matches: Matches, threshold: float, weights: Weights
 ) -> dict[str, NDArray[np.float64]]:
     last = int((matches.confidence >= threshold).sum())
     reported = weights[:, matches.image[:last]].sum(axis=1)
     found = weights[:, matches.image[:last]] @ matches.hit[0, :last].astype(float)
+    truths = weights @ matches.truths
     return {
         f"precision/{name}": ratio(found, reported),
-        f"recall/{name}": ratio(found, weights @ matches.truths),
+        f"recall/{name}": ratio(found, truths),
+        f"f1/{name}": np.where(truths > 0, ratio(2 * found, truths + reported), np.nan),
     }

@@ -14,9 +14,7 @@ from visionloop.core.workspace import Workspace
 from visionloop.evaluation import pages
 from visionloop.evaluation.answers import (
     AnsweredSamples,
-    Metrics,
     answer_samples,
-    machine_name,
     save_answers,
     truth_of,
 )
@@ -24,6 +22,7 @@ from visionloop.evaluation.attributes import AttributeMetrics, confusion_of_attr
 from visionloop.evaluation.classification import ClassificationMetrics, confusion_of_classes
 from visionloop.evaluation.detection import confusion_of_boxes
 from visionloop.evaluation.inputs import EvaluationInputs, load_inputs
+from visionloop.evaluation.latency import summarise_latency
 from visionloop.evaluation.measurements import (
     Evaluation,
     Latency,
@@ -33,7 +32,7 @@ from visionloop.evaluation.measurements import (
 from visionloop.evaluation.parts import measure_part, measure_slice
 from visionloop.evaluation.slices import find_slices, guarded_rows
 
-__all__ = ["EvaluateReport", "evaluate", "flat_numbers"]
+__all__ = ["EvaluateReport", "evaluate", "flat_numbers", "measure_answers"]
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,9 @@ def evaluate(*, workspace: Workspace) -> EvaluateReport:
         list(inputs.version.classes),
         inputs.package.manifest.thresholds,
     )
-    latency = _summarise_latency(milliseconds, wanted.threads, predictor.backend_name)
+    latency = summarise_latency(milliseconds, wanted.threads, predictor.backend_name)
+    evaluation = measure_answers(workspace, inputs, answered, latency)
     shown = answered.take(_shown_rows(inputs, answered))
-    evaluation = _measure(workspace, inputs, answered, shown.metrics(), latency)
     folder = workspace.reports / "evaluation"
     with replace_folder(folder) as staging:
         save_answers(staging, answered, predictions, inputs.package.sha256)
@@ -104,43 +103,11 @@ def evaluate(*, workspace: Workspace) -> EvaluateReport:
     return EvaluateReport(folder, evaluation)
 
 
-def flat_numbers(evaluation: Evaluation) -> dict[str, Any]:
-    """The values alone, few enough to compare runs by: for DVC and MLflow."""
-    slices = {
-        name: part.metrics[evaluation.metric].value
-        for name, part in evaluation.slices.items()
-        if part.enough and part.status != "reported"
-    }
-    return {
-        **_values(evaluation.guarded),
-        "all_samples": _values(evaluation.overall),
-        "slices": slices,
-        "latency_p50_ms": round(evaluation.latency.p50_ms, 2),
-        "latency_p95_ms": round(evaluation.latency.p95_ms, 2),
-    }
-
-
-def _values(part: Part) -> dict[str, Any]:
-    values: dict[str, Any] = {name: one.value for name, one in part.metrics.items()}
-    for class_name, estimates in part.classes.items():
-        values[class_name] = {name: one.value for name, one in estimates.items()}
-    return values
-
-
-def _shown_rows(inputs: EvaluationInputs, answered: AnsweredSamples) -> NDArray[np.int64]:
-    """What confusions, curves and gallery show: the guarded samples, or all if none is."""
-    mix = inputs.package.manifest.train_mix
-    rows = guarded_rows(answered.samples, inputs.targets.quality.slices, mix)
-    return rows if len(rows) else np.arange(len(answered.samples))
-
-
-def _measure(
-    workspace: Workspace,
-    inputs: EvaluationInputs,
-    answered: AnsweredSamples,
-    shown: Metrics,
-    latency: Latency,
+def measure_answers(
+    workspace: Workspace, inputs: EvaluationInputs, answered: AnsweredSamples, latency: Latency
 ) -> Evaluation:
+    """Everything that ``evaluation.json`` holds, from the answers on the test samples."""
+    shown = answered.take(_shown_rows(inputs, answered)).metrics()
     metrics = answered.metrics()
     targets = inputs.targets.quality
     train_mix = inputs.package.manifest.train_mix
@@ -174,17 +141,34 @@ def _measure(
     )
 
 
-def _summarise_latency(milliseconds: list[float], threads: int, backend: str) -> Latency:
-    p50, p95 = np.quantile(milliseconds, [0.5, 0.95])
-    return Latency(
-        p50_ms=float(p50),
-        p95_ms=float(p95),
-        mean_ms=float(np.mean(milliseconds)),
-        images=len(milliseconds),
-        threads=threads,
-        backend=backend,
-        machine=machine_name(),
-    )
+def flat_numbers(evaluation: Evaluation) -> dict[str, Any]:
+    """The values alone, few enough to compare runs by: for DVC and MLflow."""
+    slices = {
+        name: part.metrics[evaluation.metric].value
+        for name, part in evaluation.slices.items()
+        if part.enough and part.status != "reported"
+    }
+    return {
+        **_values(evaluation.guarded),
+        "all_samples": _values(evaluation.overall),
+        "slices": slices,
+        "latency_p50_ms": round(evaluation.latency.p50_ms, 2),
+        "latency_p95_ms": round(evaluation.latency.p95_ms, 2),
+    }
+
+
+def _values(part: Part) -> dict[str, Any]:
+    values: dict[str, Any] = {name: one.value for name, one in part.metrics.items()}
+    for class_name, estimates in part.classes.items():
+        values[class_name] = {name: one.value for name, one in estimates.items()}
+    return values
+
+
+def _shown_rows(inputs: EvaluationInputs, answered: AnsweredSamples) -> NDArray[np.int64]:
+    """What confusions, curves and gallery show: the guarded samples, or all if none is."""
+    mix = inputs.package.manifest.train_mix
+    rows = guarded_rows(answered.samples, inputs.targets.quality.slices, mix)
+    return rows if len(rows) else np.arange(len(answered.samples))
 
 
 def _draw(

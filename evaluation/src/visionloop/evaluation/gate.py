@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import datetime
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from visionloop.core.errors import DataError, PackageError, RefusedError
-from visionloop.core.files import read_json, replace_folder, write_json
+from visionloop.core.files import read_json, replace_folder, sha256_of_file, write_json
 from visionloop.core.targets import Targets, load_targets
 from visionloop.core.workspace import Workspace
-from visionloop.evaluation import checks
+from visionloop.evaluation import checks, operation_checks
 from visionloop.evaluation.gate_report import GATE_NAME, GATE_SIGNATURE, Check, GateReport
 from visionloop.evaluation.measurements import (
     Evaluation,
     ExportParity,
     Robustness,
+    load_device_latencies,
     load_evaluation,
     load_parity,
     load_robustness,
 )
 from visionloop.evaluation.params import load_params
+from visionloop.evaluation.waivers import apply_waivers, earliest_end, load_waivers
 from visionloop.serving.package import ModelPackage, load_package
-from visionloop.serving.signing import sign_folder, signing_key, verify_folder
+from visionloop.serving.signing import sign_folder, signing_key, trusted_keys, verify_folder
 
-__all__ = ["gate", "read_gate_report", "verify_gate_report"]
+__all__ = ["gate", "read_gate_report", "report_hash", "verify_gate_report"]
 
 
 def gate(*, workspace: Workspace) -> GateReport:
     """Judge ``artifacts/package`` by its reports and write the signed ``reports/gate``.
 
     The report is written for a refused package too. What cannot be judged (no worst
-    case, no parity, too few samples of a guarded slice) refuses it.
+    case, no parity, too few samples of a guarded slice) refuses it. Genuine waivers turn
+    a refusal into "waived"; the report then expires with the first of them.
 
     Raises
     ------
@@ -43,7 +47,7 @@ def gate(*, workspace: Workspace) -> GateReport:
     ConfigError
         If ``targets.yaml`` does not fit the evaluation.
     InputError
-        If there is no signing key.
+        If there is no signing key, or no trusted key to verify waivers by.
     UnreachableError
         If MLflow does not answer, so that the champion cannot be compared with.
     """
@@ -57,7 +61,11 @@ def gate(*, workspace: Workspace) -> GateReport:
             f"is of package {evaluation.package[:12]}, not of {package.sha256[:12]}",
             "visionloop evaluate evaluate measures this one",
         )
-    found, champion = _all_checks(workspace, targets, package, evaluation)
+    asked, champion = _all_checks(workspace, targets, package, evaluation)
+    now = datetime.now(timezone.utc)
+    genuine, problems = load_waivers(workspace, trusted_keys=trusted_keys())
+    found, waivers = apply_waivers(asked, genuine, problems, package=package.sha256, now=now)
+    valid_for = timedelta(days=load_params(workspace)[2].gate.valid_days)
     reasons = [f"{check.name}: {check.why}" for check in found if check.refuses]
     first = next((check for check in found if check.refuses), found[0])
     report = GateReport(
@@ -69,7 +77,9 @@ def gate(*, workspace: Workspace) -> GateReport:
         dataset_version=evaluation.data.version,
         dataset_fingerprint=evaluation.data.fingerprint,
         champion=champion,
-        judged_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        judged_at=now.isoformat(timespec="seconds"),
+        expires_at=earliest_end(waivers, now + valid_for).isoformat(timespec="seconds"),
+        waivers=waivers,
         checks=found,
         targets=targets.model_dump(mode="json"),
     )
@@ -78,16 +88,26 @@ def gate(*, workspace: Workspace) -> GateReport:
 
 
 def verify_gate_report(
-    folder: Path, *, package_sha256: str, trusted_keys: Sequence[Path]
+    folder: Path,
+    *,
+    package_sha256: str,
+    trusted_keys: Sequence[Path],
+    may_be_expired: bool = False,
 ) -> GateReport:
     """Read a gate report that may be relied on.
+
+    Parameters
+    ----------
+    may_be_expired : bool
+        For a package that was released while its report was valid: going back to it must
+        not wait for a new judgement.
 
     Raises
     ------
     PackageError
         If it is missing, unsigned, edited, or signed by somebody else.
     RefusedError
-        If it judged another package, or refused this one.
+        If it judged another package, refused this one, or has expired.
     """
     report = read_gate_report(folder, trusted_keys=trusted_keys)
     if report.package_sha256 != package_sha256:
@@ -101,6 +121,12 @@ def verify_gate_report(
             f"package {package_sha256[:12]}",
             report.reasons,
             "the gate refused it: train a better one, or change targets.yaml",
+        )
+    if not may_be_expired and _is_over(report.expires_at):
+        raise RefusedError(
+            f"package {package_sha256[:12]}",
+            f"its gate report expired on {report.expires_at[:10]}",
+            "visionloop evaluate gate judges it again, by today's targets and champion",
         )
     return report
 
@@ -126,6 +152,11 @@ def read_gate_report(folder: Path, *, trusted_keys: Sequence[Path]) -> GateRepor
         ) from None
 
 
+def report_hash(folder: Path) -> str:
+    """Start of the SHA-256 of a gate report: what a version's tag says of it."""
+    return sha256_of_file(folder / GATE_NAME)[:12]
+
+
 def _all_checks(
     workspace: Workspace, targets: Targets, package: ModelPackage, evaluation: Evaluation
 ) -> tuple[list[Check], str]:
@@ -134,19 +165,38 @@ def _all_checks(
     _, _, params = load_params(workspace)
     robustness, why_no_worst_case = _robustness_of(workspace, evaluation)
     parity, why_no_parity = _parity_of(workspace, package)
-    contract_path = workspace.reports / "check" / "check.json"
-    contract = read_json(contract_path) if contract_path.is_file() else None
+    contract = _contract_of(workspace)
+    devices = load_device_latencies(workspace.reports / "latency")
     with tempfile.TemporaryDirectory() as folder:
         regression, champion = check_champion(workspace, evaluation, targets, Path(folder))
     found = [
         *checks.check_quality(evaluation, targets),
+        *checks.check_calibration(evaluation, targets),
         *checks.check_worst_case(robustness, targets.worst_case, why_no_worst_case),
-        *checks.check_parity(parity, targets.parity, why_no_parity),
-        *checks.check_latency(evaluation, targets.latency),
+        *operation_checks.check_parity(parity, targets.parity, why_no_parity),
+        *operation_checks.check_latency(evaluation, targets.latency),
+        *operation_checks.check_devices(devices, targets.latency, package.sha256),
+        *operation_checks.check_cost(evaluation, targets.cost),
         *regression,
-        *checks.check_data(evaluation, contract, is_required=params.gate.require_data_contract),
+        *operation_checks.check_data(
+            evaluation, contract, is_required=params.gate.require_data_contract
+        ),
     ]
     return found, champion
+
+
+def _is_over(moment: str) -> bool:
+    """Reports from before there was an end have none."""
+    return bool(moment) and datetime.now(timezone.utc) >= datetime.fromisoformat(moment)
+
+
+def _contract_of(workspace: Workspace) -> dict[str, Any] | None:
+    """What ``data check`` said; a variant shares the data of its project."""
+    for reports in (workspace.reports, Workspace(workspace.root).reports):
+        path = reports / "check" / "check.json"
+        if path.is_file():
+            return dict(read_json(path))
+    return None
 
 
 def _robustness_of(workspace: Workspace, evaluation: Evaluation) -> tuple[Robustness | None, str]:
@@ -159,6 +209,8 @@ def _robustness_of(workspace: Workspace, evaluation: Evaluation) -> tuple[Robust
         return None, f"the worst case was measured of package {measured.package[:12]}"
     if measured.fingerprint != evaluation.data.fingerprint:
         return None, "the worst case was measured on another dataset version"
+    if not measured.is_full:
+        return None, "the worst case was measured on a budget"
     if measured.metric != evaluation.metric:
         return None, f"the worst case was measured with {measured.metric}"
     return measured, ""

@@ -8,18 +8,22 @@ from pydantic import Field
 
 from visionloop.core.config import StrictModel
 
-__all__ = ["GATE_NAME", "GATE_SIGNATURE", "Check", "GateReport"]
+__all__ = ["GATE_NAME", "GATE_SIGNATURE", "Check", "GateReport", "UsedWaiver"]
 
 GATE_NAME = "gate.json"
 GATE_SIGNATURE = "gate.sig"
 
-Verdict = Literal["pass", "refuse", "not enough data", "not trained for"]
+Verdict = Literal["pass", "refuse", "not enough data", "not trained for", "waived"]
 
 
 class Check(StrictModel):
     """One question that the gate asked."""
 
     name: str
+    question: str = Field(
+        default="", description="what is asked, where the name says of which slice: slice, champion"
+    )
+    slice: str = Field(default="", description="column=value, where one slice is asked about")
     verdict: Verdict
     why: str = Field(description="one sentence for a person")
     value: float | None = None
@@ -46,6 +50,18 @@ class Check(StrictModel):
         return f"{self.name} {_brief(self.value)} {sign} {_brief(self.limit)}"
 
 
+class UsedWaiver(StrictModel):
+    """A waiver that was found beside the package, and what came of it."""
+
+    file: str
+    check: str
+    slice: str
+    reason: str
+    author: str
+    expires_at: str
+    status: Literal["used", "not needed", "expired", "of another package"]
+
+
 class GateReport(StrictModel):
     """The whole of ``gate.json``."""
 
@@ -59,6 +75,10 @@ class GateReport(StrictModel):
     dataset_fingerprint: str
     champion: str = Field(default="", description="MLflow version it was compared with, or empty")
     judged_at: str = Field(description="UTC, RFC 3339")
+    expires_at: str = Field(
+        default="", description="UTC, RFC 3339: nothing is released by the report from then on"
+    )
+    waivers: list[UsedWaiver] = Field(default_factory=list)
     checks: list[Check]
     targets: dict[str, Any] = Field(description="targets.yaml as it was judged by")
 

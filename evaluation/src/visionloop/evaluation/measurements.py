@@ -16,6 +16,7 @@ __all__ = [
     "EVALUATION_NAME",
     "ConditionResult",
     "DataLineage",
+    "DeviceLatency",
     "Estimate",
     "Evaluation",
     "ExportParity",
@@ -23,6 +24,8 @@ __all__ = [
     "Part",
     "Robustness",
     "SlicePart",
+    "SubsetError",
+    "load_device_latencies",
     "load_evaluation",
     "load_parity",
     "load_robustness",
@@ -95,6 +98,19 @@ class Latency(StrictModel):
     threads: int
     backend: str
     machine: str
+    p95_low: float | None = Field(default=None, description="lower end of the interval of p95")
+    p95_high: float | None = None
+    mean_low: float | None = Field(default=None, description="lower end of the mean's interval")
+    mean_high: float | None = None
+
+
+class DeviceLatency(StrictModel):
+    """The whole of ``reports/latency/<device>.json``: measured on a device of that profile."""
+
+    format_version: Literal[1] = 1
+    device: str
+    package: str = Field(description="SHA-256 of the package")
+    latency: Latency
 
 
 class DataLineage(StrictModel):
@@ -158,6 +174,14 @@ class ConditionSummary(StrictModel):
     retained: float | None = Field(description="rPC of the condition: that, divided by clean")
 
 
+class SubsetError(StrictModel):
+    """How far mPC of so many samples is from that of all that were measured."""
+
+    samples: int
+    mean: float = Field(description="mean absolute error of 40 parts")
+    high: float = Field(description="95th percentile of it")
+
+
 class Robustness(StrictModel):
     """The whole of ``robustness.json``."""
 
@@ -170,12 +194,23 @@ class Robustness(StrictModel):
     results: list[ConditionResult]
     severity: int = Field(description="severity at which targets.yaml sets its limits")
     mean: float | None = Field(description="mean over conditions at that severity")
+    mean_low: float | None = Field(default=None, description="lower end of the mean's interval")
+    mean_high: float | None = None
     worst: float | None = Field(description="worst condition at that severity")
     worst_condition: str
     mean_under_conditions: float | None = Field(
         default=None, description="mPC: mean over conditions and severities"
     )
+    mean_under_conditions_low: float | None = None
+    mean_under_conditions_high: float | None = None
     retained: float | None = Field(description="rPC: mPC, divided by clean")
+    is_full: bool = Field(default=True, description="false: a quick look on a budget")
+    error_against_full: float | None = Field(
+        default=None, description="mPC of a budget less that of the full run, where there is one"
+    )
+    subset_errors: list[SubsetError] = Field(
+        default_factory=list, description="of a full run: what fewer samples would have cost"
+    )
     conditions: dict[str, ConditionSummary] = Field(
         default_factory=dict, description="each condition over its severities"
     )
@@ -206,6 +241,15 @@ def load_robustness(folder: Path) -> Robustness:
 def load_parity(folder: Path) -> ExportParity:
     """Read ``parity.json``; errors as in :func:`load_evaluation`."""
     return _load(folder / PARITY_NAME, ExportParity, "visionloop train export")
+
+
+def load_device_latencies(folder: Path) -> dict[str, DeviceLatency]:
+    """Read ``reports/latency``: device profile to what was measured there; may be empty."""
+    found = [
+        _load(path, DeviceLatency, "visionloop evaluate latency")
+        for path in sorted(folder.glob("*.json"))
+    ]
+    return {one.device: one for one in found}
 
 
 def _load(path: Path, model: type[Model], command: str) -> Model:

@@ -74,7 +74,13 @@ class GateParams(StrictModel):
     """What the gate insists on beside the limits of ``targets.yaml``."""
 
     require_data_contract: bool = Field(
-        default=False, description="refuse where the data contract was not checked"
+        default=True, description="refuse where the data contract was not checked"
+    )
+    valid_days: int = Field(
+        default=90,
+        ge=1,
+        le=3650,
+        description="days until a gate report expires: data, limits and champion move on",
     )
 
 

@@ -39,7 +39,7 @@ def measure_part(
     part = metrics.take(rows)
     names = [groups[row] for row in rows]
     why = why_not_enough(part, names, params)
-    support = part.support()
+    support, counts, least = part.support(), part.counts(), params.min_class_samples
     count = len(set(names))
     values = part.values()
     weights = draw_weights(names, draws=params.draws, seed=seed)
@@ -54,7 +54,9 @@ def measure_part(
             estimate = Estimate.of(value, ends, n=n, enough=n >= params.min_class_samples)
             classes[class_name][kind] = estimate
         else:
-            whole[name] = Estimate.of(value, ends, n=len(rows), enough=not why)
+            n = counts.get(name, least)
+            enough = not why and n >= least
+            whole[name] = Estimate.of(value, ends, n=counts.get(name, len(rows)), enough=enough)
     return Part(
         samples=len(rows), groups=count, enough=not why, why=why, metrics=whole, classes=classes
     )

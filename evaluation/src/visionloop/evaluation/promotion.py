@@ -16,7 +16,7 @@ from visionloop.core.files import read_json, write_json
 from visionloop.core.workspace import Workspace
 from visionloop.evaluation import registry
 from visionloop.evaluation.card import card
-from visionloop.evaluation.gate import read_gate_report, verify_gate_report
+from visionloop.evaluation.gate import read_gate_report, report_hash, verify_gate_report
 from visionloop.evaluation.gate_report import GateReport
 from visionloop.evaluation.measurements import EVALUATION_NAME
 from visionloop.evaluation.params import load_params
@@ -157,6 +157,7 @@ def _register(
         client.update_model_version(project.model, version.version, describe(report))
     tags = {
         "gate": report.verdict,
+        registry.REPORT_TAG: report_hash(workspace.reports / "gate"),
         "why": report.short_reason[:80],
         "dataset": f"{report.dataset_version} {report.dataset_fingerprint[:8]}",
     }

@@ -26,18 +26,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PACKAGE_TAG",
+    "REPORT_TAG",
     "alias_holder",
     "artifact_root",
     "connect",
     "download_part",
     "find_version",
     "has_registry",
+    "has_version",
     "reaching",
+    "tell_version",
 ]
 
 ATTEMPTS = 2
 ATTEMPT_SECONDS = 3.0
 PACKAGE_TAG = "package"
+REPORT_TAG = "report"
+"""Start of the SHA-256 of the gate report: the artifact and the version name each other."""
+RELEASE_WORDS = ("Released as ", "Not released: ")
 
 
 def has_registry(workspace: Workspace) -> bool:
@@ -114,6 +120,38 @@ def alias_holder(client: MlflowClient, model: str, alias: str) -> Any:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def has_version(client: MlflowClient, model: str, version: str) -> bool:
+    """Whether a version still is in the registry."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_model_version(model, version)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return False
+        raise
+    return True
+
+
+def tell_version(client: MlflowClient, version: Any, tags: dict[str, str], sentence: str) -> None:
+    """Set tags, and put one sentence first in a version's description.
+
+    The table of versions shows short tags and the raw start of the description. A sentence
+    that was put there before is replaced; saying the same thing twice changes nothing.
+    """
+    model, number = str(version.name), str(version.version)
+    known = client.get_model_version(model, number)
+    first, _, rest = str(known.description or "").partition("\n\n")
+    if not first.startswith(RELEASE_WORDS):
+        rest = str(known.description or "")
+    text = f"{' '.join(sentence.split())}\n\n{rest}".strip()
+    if text != known.description:
+        client.update_model_version(model, number, text)
+    for name, value in tags.items():
+        if known.tags.get(name) != value:
+            client.set_model_version_tag(model, number, name, value)
 
 
 def artifact_root(package: str) -> str:

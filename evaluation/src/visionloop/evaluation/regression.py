@@ -28,7 +28,9 @@ def check_champion(
     A slice is guarded if its limit binds for the candidate or did for the champion, so
     that a candidate cannot lose a slice by not being trained on it. A loss refuses the
     package if it is larger than ``quality.max_loss_against_champion`` and its paired
-    interval excludes zero.
+    interval excludes zero. With several slices each interval is wider (Bonferroni), so
+    that chance refuses an equal candidate as rarely as with one. What the champion was
+    judged on and cannot be compared on any more refuses too.
 
     Returns
     -------
@@ -47,22 +49,26 @@ def check_champion(
     try:
         first, second = pair_answers(read_answers(folder, champion), current)
     except DataError as error:
-        return [_note("not enough data", f"version {version}: {error.problems[0]}")], version
+        why = f"version {version} cannot be compared with: {error.problems[0]}"
+        return [_note("not enough data", why, is_required=True)], version
+    names = _guarded_names(evaluation, champion, targets)
+    level = 1 - (1 - params.intervals.level) / max(len(names), 1)
+    intervals = params.intervals.model_copy(update={"level": level})
     checks = []
-    for name in _guarded_names(evaluation, champion, targets):
+    for name in names:
         column, _, value = name.partition("=")
         texts = second.samples[column].astype(str) if value else [""] * len(second.samples)
-        chosen = np.array([text == value for text in texts], bool)
+        chosen = np.flatnonzero(np.array([text == value for text in texts], bool))
         row = compare_part(
-            f"{NAME}, {name}",
-            first,
-            second,
-            np.flatnonzero(chosen),
-            targets.quality.metric,
-            params.intervals,
-            seed=0,
+            f"{NAME}, {name}", first, second, chosen, targets.quality.metric, intervals, seed=0
         )
-        checks.append(_judge(row, targets.quality.max_loss_against_champion, version))
+        check = _judge(row, targets.quality.max_loss_against_champion, version)
+        where = {
+            "question": NAME,
+            "slice": name if value else "",
+            "required": _was_judged(champion, name),
+        }
+        checks.append(check.model_copy(update=where))
     return checks, version
 
 
@@ -80,9 +86,15 @@ def _guarded_names(evaluation: Evaluation, champion: Evaluation, targets: Target
     ]
 
 
+def _was_judged(champion: Evaluation, name: str) -> bool:
+    """Whether the champion was held to this slice, with enough data."""
+    part = champion.slices.get(name)
+    return champion.guarded.enough if part is None else part.enough and part.status == "guarded"
+
+
 def _judge(row: ComparisonRow, max_loss: float, version: str) -> Check:
     if row.difference is None:
-        return Check(name=row.name, verdict="not enough data", why=row.why, required=False)
+        return Check(name=row.name, verdict="not enough data", why=row.why)
     is_sure = row.high is not None and row.high < 0
     is_large = row.difference < -max_loss
     why = f"against version {version}: {row.why}"
@@ -100,5 +112,6 @@ def _judge(row: ComparisonRow, max_loss: float, version: str) -> Check:
     )
 
 
-def _note(verdict: str, why: str) -> Check:
-    return Check.model_validate({"name": NAME, "verdict": verdict, "why": why, "required": False})
+def _note(verdict: str, why: str, *, is_required: bool = False) -> Check:
+    row = {"name": NAME, "verdict": verdict, "why": why, "required": is_required}
+    return Check.model_validate(row)

@@ -149,13 +149,25 @@ def watch(
     workspace: WorkspaceOption = None,
     once: Annotated[bool, typer.Option("--once", help="look once and end")] = False,
     interval: Annotated[float, typer.Option(help="seconds between looks", min=0.1)] = 10.0,
+    engines: Annotated[
+        bool, typer.Option(help="build TensorRT engines where a package has none yet")
+    ] = True,
+    webhook_port: Annotated[
+        int | None,
+        typer.Option(help="listen on 127.0.0.1 for MLflow's webhooks: looks at once", min=0),
+    ] = None,
 ) -> None:
     from visionloop.pipelines import watch as watcher
 
     if not once:
-        watcher.watch(workspace=find_workspace(workspace), interval=interval)
+        watcher.watch(
+            workspace=find_workspace(workspace),
+            interval=interval,
+            build_engines=engines,
+            webhook_port=webhook_port,
+        )
         return
-    report = watcher.watch_once(workspace=find_workspace(workspace))
+    report = watcher.watch_once(workspace=find_workspace(workspace), build_engines=engines)
     if report.release:
         what = "release" if report.is_new else "already released"
         say_done(what, f"{report.release} (version {report.version})", "visionloop serve edge")

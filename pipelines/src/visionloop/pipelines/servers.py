@@ -160,6 +160,9 @@ def start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
     extra = {
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key_file.read_text(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # `visionloop watch --webhook-port` listens on this machine, without a certificate.
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
     }
     return _spawn(command, workspace, "mlflow", extra)
 

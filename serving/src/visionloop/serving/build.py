@@ -20,7 +20,7 @@ from visionloop.serving.engines import (
     EngineManifest,
 )
 from visionloop.serving.measure import measure_forms
-from visionloop.serving.package import MODEL_NAME, load_package
+from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams, ServingParams
 from visionloop.serving.parity_page import write_parity_page
 from visionloop.serving.reference import (
@@ -52,13 +52,20 @@ class BuildReport:
     manifest: EngineManifest
 
 
-def build(*, workspace: Workspace) -> BuildReport:
+def build(
+    *, workspace: Workspace, package: Path | None = None, into: Path | None = None
+) -> BuildReport:
     """Make FP16 and INT8, compare them with FP32, build engines of what passed, sign all of it.
 
     Reads ``artifacts/package`` and the images of ``reports/export/reference.json`` (where there
     is none, the first of ``data/raw/images``, with FP32's answers as truth); writes
     ``artifacts/engine`` and ``reports/parity``. A variant that loses more than ``targets.yaml``
     allows is left out, and so is its engine; ``engine.json`` says why.
+
+    Parameters
+    ----------
+    package, into : Path or None
+        Another package than ``artifacts/package``, and where its engines go.
 
     Raises
     ------
@@ -72,14 +79,15 @@ def build(*, workspace: Workspace) -> BuildReport:
     limits = load_targets(workspace.targets).parity if workspace.targets.is_file() else None
     limits = limits or ParityTargets()
     keys, key = signing.trusted_keys(), signing.signing_key()
-    package = load_package(workspace.package, trusted_keys=keys)
-    reference = _find_reference(workspace, params)
+    loaded = load_package(package or workspace.package, trusted_keys=keys)
+    folder = into or workspace.engine
+    reference = _find_reference(workspace, loaded, params)
     with (
-        replace_folder(workspace.engine) as staging,
+        replace_folder(folder) as staging,
         tempfile.TemporaryDirectory() as pictures,
     ):
         made = make_variants(
-            package,
+            loaded,
             folder=staging,
             pictures=Path(pictures),
             images=workspace.images,
@@ -93,16 +101,16 @@ def build(*, workspace: Workspace) -> BuildReport:
         engines = [
             _build_one(cache, staging, one.precision, one.onnx_file, params) for one in accepted
         ]
-        files = {"fp32": str(package.path / MODEL_NAME)}
+        files = {"fp32": str(loaded.path / MODEL_NAME)}
         files |= {one.precision: str(staging / one.onnx_file) for one in accepted}
         say_step("serving: measuring time and memory of each form")
         manifest = EngineManifest(
-            package_sha256=package.sha256,
-            model_sha256=package.manifest.files[MODEL_NAME],
+            package_sha256=loaded.sha256,
+            model_sha256=loaded.manifest.files[MODEL_NAME],
             variants=[one.facts for one in made],
             engines=engines,
             measured=measure_forms(
-                package,
+                loaded,
                 keys=keys,
                 models=files,
                 engines={e.precision: str(staging / e.engine_file) for e in engines if e.built},
@@ -112,8 +120,8 @@ def build(*, workspace: Workspace) -> BuildReport:
         )
         write_json(staging / ENGINE_MANIFEST, manifest.model_dump(mode="json"))
         signing.sign_folder(staging, key=key, signature_name=ENGINE_SIGNATURE)
-        page = write_parity_page(workspace.reports / "parity", package, manifest, made, limits)
-    return BuildReport(workspace.engine, page, manifest)
+        page = write_parity_page(workspace.reports / "parity", loaded, manifest, made, limits)
+    return BuildReport(folder, page, manifest)
 
 
 def _build_one(
@@ -135,11 +143,15 @@ def _build_one(
     return facts.model_copy(update={"engine_file": name})
 
 
-def _find_reference(workspace: Workspace, params: BuildParams) -> Reference:
+def _find_reference(workspace: Workspace, package: ModelPackage, params: BuildParams) -> Reference:
+    """The images of the export; their truth only where it is that of this package's data."""
     path = workspace.reports / "export" / REFERENCE_NAME
     if path.is_file():
         found = load_reference(path)
         there = [one for one in found.samples if (workspace.images / one.file_name).is_file()]
+        if found.dataset_fingerprint != package.manifest.lineage.dataset_fingerprint:
+            bare = {"class_id": None, "attributes": None, "xyxy": None, "box_class_id": None}
+            there = [one.model_copy(update=bare) for one in there]
         if there:
             return found.model_copy(update={"samples": there})
     return reference_of_folder(workspace.images, params.parity_images + params.calibration_images)

@@ -1,4 +1,4 @@
-"""``visionloop serve``: engines and the edge agent."""
+"""``visionloop serve``: engines, the edge agent, the HTTP server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visionloop.core.workspace import find_workspace
 
 __all__ = ["app"]
 
-app = new_app("Build engines, serve models at the edge.")
+app = new_app("Build engines, serve models at the edge and over HTTP.")
 
 
 @app.command()
@@ -45,14 +45,83 @@ def edge(
     max_frames: Annotated[
         int | None, typer.Option(min=1, help="stop after this many frames of each source")
     ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="stop watching the cameras after so long")
+    ] = None,
 ) -> None:
-    """Run the edge agent: newest release, sources, rules, outbox."""
+    """Run the edge agent: newest release, sources and cameras, rules, outbox."""
     from visionloop.serving.edge.agent import run_agent
 
-    report = run_agent(workspace=find_workspace(workspace), config=config, max_frames=max_frames)
+    report = run_agent(
+        workspace=find_workspace(workspace),
+        config=config,
+        max_frames=max_frames,
+        max_seconds=max_seconds,
+    )
     rate = report.frames / report.seconds if report.seconds else 0.0
     say_done(
         f"{report.frames} frames ({rate:.1f}/s), {report.events} events, {report.kept} kept",
         report.db,
         "visionloop monitor summarise",
     )
+
+
+@app.command()
+def hub(
+    database: Annotated[
+        str,
+        typer.Option(
+            envvar="VISIONLOOP_HUB_DATABASE",
+            show_envvar=True,
+            help="sqlite:///path or postgresql://user:password@host/name",
+        ),
+    ] = "sqlite:///hub.db",
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8460,
+    certificate: Annotated[Path | None, typer.Option(help="PEM file, for HTTPS")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of its private key")] = None,
+    behind_proxy: Annotated[bool, typer.Option(help="a proxy in front ends TLS")] = False,
+    add_device: Annotated[
+        str, typer.Option(help="let this device report, print its token once, and end")
+    ] = "",
+    revoke_device: Annotated[
+        str, typer.Option(help="refuse this device from now on, and end")
+    ] = "",
+) -> None:
+    """Run the receiving end: events of devices come in and are acknowledged after the commit."""
+    from visionloop.serving.hub import database as devices
+    from visionloop.serving.hub.serve import serve_hub
+
+    if add_device:
+        print(devices.add_device(devices.open_database(database), add_device))
+        return
+    if revoke_device:
+        devices.revoke_device(devices.open_database(database), revoke_device)
+        say_done("revoked", revoke_device)
+        return
+    serve_hub(
+        database=database,
+        host=host,
+        port=port,
+        certificate=certificate,
+        key=key,
+        behind_proxy=behind_proxy,
+    )
+
+
+@app.command()
+def http(
+    workspace: WorkspaceOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with the keys of serving.http (default: params.yaml)"),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0 takes any free port")
+    ] = None,
+) -> None:
+    """Answer over HTTP with the newest release, until stopped."""
+    from visionloop.serving.http.serve import run_server
+
+    run_server(workspace=find_workspace(workspace), config=config, host=host, port=port)

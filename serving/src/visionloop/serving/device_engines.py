@@ -66,6 +66,7 @@ def start_with_engine(
         )
         return Predictor(package, backend=backend, model=content)
 
+    say_step(f"ONNX Runtime serves while the {backend} engine is prepared")
     return FailoverPredictor(Predictor(package, threads=threads), prepare)
 
 

@@ -19,7 +19,7 @@ from visionloop.core.targets import ParityTargets, load_targets
 from visionloop.core.workspace import Workspace
 from visionloop.data.versions.version import DatasetVersion, load_version
 from visionloop.serving.images import read_image
-from visionloop.serving.manifest import CalibrationFacts, Lineage, Manifest
+from visionloop.serving.manifest import CalibrationFacts, Lineage, Manifest, ModelOutputs
 from visionloop.serving.package import ModelPackage, load_package, write_package
 from visionloop.serving.parity import Parity
 from visionloop.serving.reference import REFERENCE_NAME, save_reference
@@ -27,7 +27,7 @@ from visionloop.serving.signing import signing_key
 from visionloop.training.calibration.calibrate import Calibration, calibrate
 from visionloop.training.calibration.report import write_calibration
 from visionloop.training.checkpoint import Checkpoint, CheckpointFacts, load_checkpoint
-from visionloop.training.families.table import Family, load_family
+from visionloop.training.families.table import load_family
 from visionloop.training.onnx_files import fix_batch
 from visionloop.training.params import ExportParams, TrainingParams
 from visionloop.training.parity import compare_package, parity_problems
@@ -106,8 +106,10 @@ def export(*, workspace: Workspace) -> ExportReport:
     _refuse_unknown_classes(workspace, checkpoint.facts, params)
     images = _parity_images(version, params.parity_samples)
     family = load_family(checkpoint.facts.family, workspace.root, checkpoint.facts.vision_task)
-    kind = family.outputs.kind
     network = family.build(checkpoint)
+    # A network may answer otherwise than its family usually does: it says so itself.
+    outputs: ModelOutputs = getattr(network, "outputs", family.outputs)
+    kind = outputs.kind
     calibration = calibrate(
         network, facts=checkpoint.facts, kind=kind, version=version, params=params
     )
@@ -119,7 +121,7 @@ def export(*, workspace: Workspace) -> ExportReport:
         family.export(network, checkpoint, model)
         if params.batch:
             fix_batch(model, params.batch)
-        manifest = _manifest(checkpoint.facts, family, params, calibration)
+        manifest = _manifest(checkpoint.facts, outputs, params, calibration)
         with candidate_package(Path(folder) / "package", model, manifest) as candidate:
             say_step(f"comparing package and checkpoint on {len(images)} images")
             parity = compare_package(network, candidate, images)
@@ -206,7 +208,7 @@ def _thresholds(
 
 
 def _manifest(
-    facts: CheckpointFacts, family: Family, params: ExportParams, calibration: Calibration
+    facts: CheckpointFacts, outputs: ModelOutputs, params: ExportParams, calibration: Calibration
 ) -> Manifest:
     fit = calibration.fit
     return Manifest(
@@ -215,7 +217,7 @@ def _manifest(
         family=facts.family,
         classes=facts.classes,
         input=facts.input,
-        outputs=family.outputs,
+        outputs=outputs,
         thresholds=_thresholds(facts, params, calibration),
         calibration=CalibrationFacts(
             temperature=fit.temperature,

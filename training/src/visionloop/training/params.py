@@ -75,6 +75,9 @@ class AugmentParams(StrictModel):
     flip: bool = Field(default=True, description="left to right")
     upside_down: bool = Field(default=True, description="for products without an upper side")
     quarter_turns: bool = Field(default=True, description="by 90, 180, 270 degrees")
+    mosaic: float = Field(
+        default=1.0, ge=0, le=1, description="family yolo: share of pictures that are four in one"
+    )
     conditions: list[str] = Field(
         default_factory=list, description="of the data stage's table: darkness, fog, ..."
     )

@@ -32,7 +32,7 @@ from visionloop.training.resume import (
 )
 from visionloop.training.system_metrics import SystemMetrics
 from visionloop.training.tracking import TrackedRun, start_run
-from visionloop.training.truth import count_train_mix
+from visionloop.training.truth import classes_without_truth, count_train_mix
 from visionloop.training.weights import FoundWeights, find_weights
 
 __all__ = ["StoppedEarly", "TrainReport", "train"]
@@ -228,6 +228,9 @@ def _read_inputs(workspace: Workspace) -> _Inputs:
     if problems:
         raise ConfigError(str(workspace.params), problems, "make them agree; nothing was started")
     weights = find_weights(params.weights, allow_scratch=params.allow_scratch)
+    missing = classes_without_truth(version)
+    if missing and project.vision_task != "anomaly":  # which learns from normal pictures alone
+        say_step(f"no train sample shows {', '.join(missing)}: the model will never answer it")
     epochs = params.epochs_for(len(version.split("train")))
     return _Inputs(workspace, project, params, version, weights, family, epochs)
 

@@ -118,6 +118,13 @@ def train_boxes(
     return dict(zip(sample_ids, boxes, strict=True))
 
 
+def classes_without_truth(version: DatasetVersion) -> list[str]:
+    """Classes that no train sample shows: whatever is trained will never answer them."""
+    ids = set(version.split("train")["sample_id"])
+    shown = {row.class_name for row in version.annotations if row.sample_id in ids}
+    return [name for name in version.classes if name not in shown]
+
+
 def count_train_mix(samples: pandas.DataFrame) -> dict[str, dict[str, int]]:
     """Train samples by value of each metadata column that can be a slice.
 

@@ -97,6 +97,20 @@ def _transformers_row(architecture: str, hub: str) -> WeightsRow:
     )
 
 
+def _ultralytics_row(name: str, *files: str) -> WeightsRow:
+    """A row for detectors of Ultralytics: pixels from 0 to 1."""
+    return WeightsRow(
+        architecture=f"{name}.yaml",
+        library="ultralytics",
+        files=(*files, f"{name}.pt"),
+        package="",
+        hub=f"{name}.pt",
+        mean=(0.0, 0.0, 0.0),
+        std=(255.0, 255.0, 255.0),
+        licence="AGPL-3.0",
+    )
+
+
 WEIGHTS: dict[str, WeightsRow] = {
     "none": WeightsRow(
         architecture="",
@@ -138,16 +152,9 @@ WEIGHTS: dict[str, WeightsRow] = {
     ),
     "rtdetr-v2-r18": _transformers_row("rtdetr_v2_r18vd", "PekingU/rtdetr_v2_r18vd"),
     "rtdetr-v2-nano": _transformers_row("rtdetr_v2_nano", ""),
-    "yolov8n": WeightsRow(
-        architecture="yolov8n.yaml",
-        library="ultralytics",
-        files=("yolov8n-coco.pt", "yolov8n.pt"),
-        package="",
-        hub="yolov8n.pt",
-        mean=(0.0, 0.0, 0.0),
-        std=(255.0, 255.0, 255.0),
-        licence="AGPL-3.0",
-    ),
+    "yolov8n": _ultralytics_row("yolov8n", "yolov8n-coco.pt"),
+    "yolo11n": _ultralytics_row("yolo11n"),
+    "yolo26n": _ultralytics_row("yolo26n"),
 }
 """Weights name -> where they come from and what input they expect."""
 

@@ -1,4 +1,4 @@
-"""YOLO of Ultralytics: detection. Needs the ``yolo`` extra, whose library is AGPL-3.0.
+"""YOLO of Ultralytics (v8, 11, 26): detection. Needs the ``yolo`` extra, which is AGPL-3.0.
 
 Ultralytics trains; everything around it is ours: files, callbacks, checkpoints. Its
 telemetry, downloads, plots and logging integrations are off.
@@ -18,6 +18,7 @@ from visionloop.serving.manifest import ModelOutputs
 from visionloop.training.checkpoint import Checkpoint
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.onnx_files import export_traced
+from visionloop.training.weights import WEIGHTS
 
 set_quiet_environment()  # Ultralytics reads its switches when it is imported
 
@@ -26,6 +27,8 @@ from ultralytics.nn.tasks import DetectionModel, torch_safe_load  # noqa: E402
 from visionloop.training.families.yolo_training import train_yolo  # noqa: E402
 
 __all__ = ["DetectorForExport", "Yolo"]
+
+ONE_TO_ONE = ModelOutputs(answer="detections", embedding="embedding", kind="detr")
 
 
 class Yolo:
@@ -40,7 +43,7 @@ class Yolo:
             raise ConfigError(
                 f"training.weights '{job.weights.name}'",
                 f"belongs to {job.weights.row.library}, not to ultralytics",
-                "choose weights of this family: yolov8n",
+                f"choose weights of this family: {', '.join(_own_weights())}",
             )
         start = None if job.weights.path is None else _read_checkpoint(job.weights.path)
         best, metrics = train_yolo(job, start=start)
@@ -80,12 +83,20 @@ def _fuse(network: torch.nn.Module) -> torch.nn.Module:
 
 
 class DetectorForExport(torch.nn.Module):  # type: ignore[misc]
-    """Images to detections (B, 4 + C, N) and average-pooled backbone features (B, D)."""
+    """Images to detections and average-pooled backbone features (B, D).
+
+    Detections are (B, 4 + C, N), to be suppressed; of a head that names each object once
+    (YOLO 26, as YOLOv10: arXiv 2405.14458) they are (B, N, 4 + C), and nothing is suppressed.
+    """
 
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
-        network.model[-1].export = True  # decoded boxes alone, no training outputs
+        head = network.model[-1]
+        head.export = True  # decoded boxes alone, no training outputs
+        self.names_once = bool(network.yaml.get("end2end"))
+        head.end2end = self.names_once  # which branch stays when batch norm is folded in
+        self.outputs = ONE_TO_ONE if self.names_once else Yolo.outputs
         self.last_of_backbone = len(network.yaml["backbone"]) - 1
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,11 +109,24 @@ class DetectorForExport(torch.nn.Module):  # type: ignore[misc]
                 value = [value if place == -1 else kept[place] for place in layer.f]
             elif layer.f != -1:
                 value = kept[layer.f]
-            value = layer(value)
+            is_head = layer is self.network.model[-1]
+            value = self._boxes(layer, value) if is_head and self.names_once else layer(value)
             kept.append(value)
             if layer.i == self.last_of_backbone:
                 embedding = value.mean(dim=(2, 3))
         return value, embedding
+
+    @staticmethod
+    def _boxes(head: Any, features: list[torch.Tensor]) -> torch.Tensor:
+        """The one-to-one branch, all rows: Ultralytics would keep 300, our thresholds choose."""
+        rows: torch.Tensor = head._inference(head.forward_head(features, **head.one2one))
+        corners, by_class = rows[:, :4], rows[:, 4:]
+        low, high = corners[:, :2], corners[:, 2:]
+        return torch.cat([(low + high) / 2, high - low, by_class], dim=1).transpose(1, 2)
+
+
+def _own_weights() -> list[str]:
+    return [name for name, row in WEIGHTS.items() if row.library == "ultralytics"]
 
 
 def _make_network(structure: dict[str, Any], classes: int) -> Any:

@@ -17,7 +17,12 @@ from visionloop.core.errors import VisionloopError
 from visionloop.core.progress import say_step, track
 from visionloop.training.families.table import TrainingJob
 from visionloop.training.families.yolo_files import write_yolo_folder
-from visionloop.training.loop import choose_device
+from visionloop.training.families.yolo_pictures import (
+    AugmentPictures,
+    draw_sheet,
+    own_augmentation_off,
+)
+from visionloop.training.loop import choose_device, should_stop
 from visionloop.training.resume import EpochRow
 
 __all__ = ["train_yolo"]
@@ -54,7 +59,8 @@ def train_yolo(job: TrainingJob, *, start: Any) -> tuple[Path, dict[str, float]]
     """
     say_step("training with Ultralytics, which is AGPL-3.0: see docs/licences.md")
     scratch = job.resume.folder / "ultralytics"
-    if job.resume.epoch < job.epochs:
+    draw_sheet(job)
+    if not _is_done(job):
         data = write_yolo_folder(
             scratch / "data", job.version, fault=job.params.planted_fault, seed=job.project.seed
         )
@@ -64,6 +70,11 @@ def train_yolo(job: TrainingJob, *, start: Any) -> tuple[Path, dict[str, float]]
     best.write_bytes(job.resume.path("best").read_bytes())
     row = max(job.resume.history, key=lambda one: (one["val_fitness"], one["epoch"]))
     return best, row
+
+
+def _is_done(job: TrainingJob) -> bool:
+    stopped = should_stop(job.resume.history, ("val_fitness", False), job.params.patience)
+    return stopped or job.resume.epoch >= job.epochs
 
 
 def _run(job: TrainingJob, data: dict[str, Any], scratch: Path, start: Any) -> None:
@@ -88,10 +99,24 @@ def _run(job: TrainingJob, data: dict[str, Any], scratch: Path, start: Any) -> N
 
 def _make_trainer(job: TrainingJob, data: dict[str, Any], scratch: Path) -> Any:
     class Trainer(DetectionTrainer):  # type: ignore[misc]
-        """Takes our dataset as it is, and leaves the last validation to the evaluation stage."""
+        """Takes our dataset and augmentation; the last validation is the evaluation stage's."""
 
         def get_dataset(self) -> dict[str, Any]:
             return dict(data)
+
+        def build_dataset(
+            self, img_path: str, mode: str = "train", batch: int | None = None
+        ) -> Any:
+            dataset = super().build_dataset(img_path, mode, batch)
+            if mode == "train":
+                self.our_step = AugmentPictures(job, dataset.im_files)
+                dataset.transforms.insert(-1, self.our_step)  # before pixels become a tensor
+            return dataset
+
+        def _close_dataloader_mosaic(self) -> None:
+            close: Any = super()._close_dataloader_mosaic
+            close()  # makes the list of transforms anew
+            self.train_loader.dataset.transforms.insert(-1, self.our_step)
 
         def final_eval(self) -> None:
             return None
@@ -113,6 +138,7 @@ def _options(job: TrainingJob, run_folder: str) -> dict[str, Any]:
         "model": job.weights.row.architecture,
         "epochs": job.epochs,
         "patience": job.epochs,
+        "augmentations": [],
         "imgsz": params.image_size,
         "batch": params.batch_size,
         "optimizer": "AdamW",
@@ -125,6 +151,7 @@ def _options(job: TrainingJob, run_folder: str) -> dict[str, Any]:
         "workers": 0,
         "amp": False,
         "device": device,
+        **own_augmentation_off(job),
         "plots": False,
         "save": True,
         "val": True,
@@ -152,6 +179,7 @@ class _Watcher:
 
     def start_epoch(self, trainer: Any) -> None:
         """A new progress bar."""
+        trainer.our_step.epoch = trainer.epoch
         steps = range(len(trainer.train_loader))
         self.progress = track(steps, f"epoch {trainer.epoch + 1}/{trainer.epochs}")
         next(self.progress, None)
@@ -179,6 +207,7 @@ class _Watcher:
             files["best"] = files["last"]
         self.job.resume.save_epoch(row, files)
         self.job.on_epoch(row)
+        trainer.stop = trainer.stop or _is_done(self.job)
 
 
 def _train_loss(trainer: Any) -> float:

@@ -1,0 +1,104 @@
+"""An event, and how it is read from the device's database."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionloop.serving.edge.store import open_reader
+
+__all__ = ["EVENT_COLUMNS", "Event", "event_of_row", "read_events"]
+
+EVENT_COLUMNS = (
+    "seq",
+    "event_id",
+    "boot_id",
+    "kind",
+    "priority",
+    "created_at",
+    "created_monotonic",
+    "payload",
+    "sha256",
+    "acknowledged",
+    "clock_ok",
+)
+_ON_THE_WIRE = [name for name in EVENT_COLUMNS if name != "acknowledged"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a rule saw, or what the device says about itself.
+
+    Attributes
+    ----------
+    seq : int
+        Counts the events of this device from 1, without going back.
+    event_id : str
+        UUID version 7: unique everywhere, ordered by time.
+    boot_id : str
+        Which run of the device's clock ``created_monotonic`` belongs to.
+    kind : str
+        The rule's kind.
+    priority : int
+        0 leaves the device first.
+    created_at : str
+        UTC, RFC 3339.
+    created_monotonic : float
+        Seconds.
+    payload : dict
+        Rule, camera, site, sample, package, class, confidence, boxes, picture.
+    sha256 : str
+        Of the payload's canonical JSON.
+    acknowledged : bool
+        Every sink that wants it has it.
+    clock_ok : bool
+        The wall clock was set and synchronised when the event was made.
+    """
+
+    seq: int
+    event_id: str
+    boot_id: str
+    kind: str
+    priority: int
+    created_at: str
+    created_monotonic: float
+    payload: dict[str, Any]
+    sha256: str
+    acknowledged: bool
+    clock_ok: bool = True
+
+    def as_row(self) -> dict[str, Any]:
+        """What goes over the wire."""
+        return {name: getattr(self, name) for name in _ON_THE_WIRE}
+
+
+def read_events(db: Path, *, after: int = 0) -> list[Event]:
+    """Events of a device, oldest first.
+
+    Parameters
+    ----------
+    db : Path
+    after : int
+        Only events with a larger ``seq``.
+
+    Raises
+    ------
+    DataError
+        If there is no database of the edge agent.
+    """
+    with closing(open_reader(db)) as connection:
+        query = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events WHERE seq > ? ORDER BY seq"
+        rows = connection.execute(query, (after,)).fetchall()
+    return [event_of_row(row) for row in rows]
+
+
+def event_of_row(row: tuple[Any, ...]) -> Event:
+    """An event from its columns, in the order of ``EVENT_COLUMNS``."""
+    values = dict(zip(EVENT_COLUMNS, row, strict=True))
+    values["payload"] = json.loads(values["payload"])
+    values["acknowledged"] = bool(values["acknowledged"])
+    values["clock_ok"] = bool(values["clock_ok"])
+    return Event(**values)

@@ -1,0 +1,1 @@
+"""The HTTP server: predictions for programs elsewhere, from the newest release."""

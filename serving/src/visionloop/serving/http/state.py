@@ -1,0 +1,159 @@
+"""The parts of a server, and whether it may be sent requests."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from visionloop.core.config import load_block, load_project, load_yaml_model
+from visionloop.core.workspace import Workspace
+from visionloop.serving.hot_swap import HotSwap, stamps_of
+from visionloop.serving.http.bodies import BodyLimits, BodyReader
+from visionloop.serving.http.lanes import Lanes, Observer
+from visionloop.serving.http.params import HttpParams
+from visionloop.serving.http.pictures import PictureLimits
+from visionloop.serving.http.served import Served, Shelf
+from visionloop.serving.http.tokens import Tokens
+from visionloop.serving.params import ServingParams
+from visionloop.serving.release_index import INDEX_NAME
+
+__all__ = ["ServerState", "make_state", "read_params"]
+
+MOST_FAILURES = 5
+"""Answers in a row that the model owes, after which the server is not ready."""
+
+
+@dataclass
+class ServerState:
+    """What the routes work with.
+
+    Attributes
+    ----------
+    params : HttpParams
+    tokens : Tokens
+    shelf : Shelf
+    releases : HotSwap of Served
+    lanes : Lanes
+    observer : Observer
+    bodies : BodyReader
+    limits : PictureLimits
+    is_draining : bool
+        SIGTERM came: requests are still answered, but no more should be sent.
+    """
+
+    params: HttpParams
+    tokens: Tokens
+    shelf: Shelf
+    releases: HotSwap[Served]
+    lanes: Lanes
+    observer: Observer
+    bodies: BodyReader
+    limits: PictureLimits
+    is_draining: bool = field(default=False)
+
+    @property
+    def problem(self) -> str:
+        """Why the newest release is not the one that serves; empty if it is."""
+        return self.releases.problem or self.shelf.fallback_problem
+
+    @property
+    def not_ready(self) -> str:
+        """Why no requests should be sent; empty if they may be."""
+        if self.is_draining:
+            return "the server is being stopped"
+        if self.releases.used is None:
+            return "no release serves yet"
+        if self.observer.failures >= MOST_FAILURES:
+            return "the model gives no usable answers"
+        return self.lanes.problem
+
+    def start(self) -> None:
+        """Load the release and start the lanes."""
+        self.lanes.start()
+        self.releases.start()
+
+    def stop(self) -> None:
+        """Answer what waits, then end every thread."""
+        self.releases.stop()
+        self.lanes.stop()
+
+
+def make_state(
+    workspace: Workspace, params: HttpParams, *, model: str, vision_task: str, tokens: Tokens
+) -> ServerState:
+    """The parts, not started.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    params : HttpParams
+    model : str
+        Name of the releases.
+    vision_task : str
+        Empty takes that of the first release.
+    tokens : Tokens
+    """
+    count = params.lanes or max(1, len(os.sched_getaffinity(0)) // params.threads)
+    folder = workspace.root / params.releases
+    shelf = Shelf(
+        folder,
+        model=model,
+        vision_task=vision_task,
+        state=workspace.root / params.state / "seen.json",
+        params=params,
+        lanes=count,
+    )
+    releases: HotSwap[Served] = HotSwap(
+        stamp=lambda: stamps_of([folder / INDEX_NAME]),
+        load=shelf.load,
+        name=lambda served: served.name,
+    )
+    observer = Observer()
+    lanes = Lanes(
+        lambda: releases.used,
+        lanes=count,
+        max_batch=params.max_batch,
+        queue_pictures=params.queue_pictures,
+        observer=observer,
+    )
+    limits = BodyLimits(
+        one=int(params.max_request_mb * 1e6),
+        all=int(params.max_uploading_mb * 1e6),
+        seconds=params.body_timeout_s,
+    )
+    return ServerState(
+        params=params,
+        tokens=tokens,
+        shelf=shelf,
+        releases=releases,
+        lanes=lanes,
+        observer=observer,
+        bodies=BodyReader(limits),
+        limits=PictureLimits(params.max_pictures, int(params.max_megapixels * 1e6)),
+    )
+
+
+def read_params(workspace: Workspace, config: Path | None) -> tuple[HttpParams, str, str]:
+    """Parameters, name of the releases, vision task (empty: that of the first release).
+
+    Parameters
+    ----------
+    workspace : Workspace
+    config : Path or None
+        A YAML file with the keys of ``serving.http``; None takes ``params.yaml``.
+
+    Raises
+    ------
+    ConfigError
+        If a file is missing or wrong.
+    """
+    if config is not None:
+        params = load_yaml_model(config, HttpParams)
+    else:
+        params = load_block(workspace.params, "serving", ServingParams).http
+    task = params.vision_task or ""
+    if params.model and (task or config is not None):
+        return params, params.model, task
+    project = load_project(workspace.params)
+    return params, params.model or project.model, task or project.vision_task

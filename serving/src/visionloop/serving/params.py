@@ -40,8 +40,8 @@ class BuildParams(StrictModel):
     search_budget: float = Field(
         default=0.01,
         ge=0,
-        description="metric lost plus share of decisions changed, on the calibration images, at "
-        "which no further layer is kept in float",
+        description="metric lost plus .3 times the share of decisions changed, on the calibration "
+        "images, at which no further layer is kept in float",
     )
     search_seconds: float = Field(default=240.0, gt=0, description="time for that search")
     compute_capability: str = Field(

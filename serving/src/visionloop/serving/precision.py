@@ -25,8 +25,15 @@ ONNX Runtime 1.32 crashed on loading a CLIP tower."""
 QUANTIZED_OPERATORS = ["Conv", "ConvTranspose", "MatMul", "Gemm"]
 """Of all operators, TensorRT's parser refuses pairs around others in traced exports."""
 
-SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
-"""What TensorRT asks for; with quantized biases its parser refuses most models."""
+SYMMETRIC = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    "OpTypesToExcludeOutputQuantization": QUANTIZED_OPERATORS,
+}
+"""What TensorRT asks for; with quantized biases its parser refuses most models. Outputs are not
+rounded: what follows a layer (an activation) sees float32 and is fused with it, and the next
+layer rounds its own input."""
 
 
 def write_fp16(*, source: str, target: str) -> None:
@@ -61,7 +68,8 @@ class Quantizer:
     source : Path
         ONNX, float32.
     batches : iterable of float32 arrays (B, 3, height, width)
-        Pre-processed calibration images; the ranges are their smallest and largest values.
+        Pre-processed calibration images; the ranges are the means over the batches of their
+        smallest and largest values: one odd picture does not widen them for all.
     operators : sequence of str
         Operators to quantize.
 
@@ -91,7 +99,7 @@ class Quantizer:
                 self._operators,
                 augmented_model_path=str(Path(folder) / "augmented.onnx"),
                 calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"symmetric": True},
+                extra_options={"symmetric": True, "moving_average": True},
             )
             calibrator.collect_data(_Reader(self._model.graph.input[0].name, batches))
             self._ranges = calibrator.compute_data()

@@ -248,7 +248,7 @@ def test_tensorrt_falls_back_and_says_so(line, capsys):
     text = line.params.read_text().replace("keep_share", "backend: tensorrt\n    keep_share")
     line.params.write_text(text)
     assert run_agent(workspace=line).frames == 7
-    assert "ONNX Runtime serves instead of TensorRT" in capsys.readouterr().err
+    assert "ONNX Runtime serves while the tensorrt engine is prepared" in capsys.readouterr().err
 
 
 def test_one_agent_at_a_time(line):

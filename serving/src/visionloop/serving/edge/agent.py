@@ -149,7 +149,9 @@ class _Agent:
             state=self._workspace.edge / "seen.json",
         )
         if self._model is None or self._model.package.sha256 != package.sha256:
-            self._model = load_model(params, release, package)
+            self._model = load_model(
+                params, release, package, cache=self._workspace.edge / "engines"
+            )
             say_step(f"edge: release {release.number} of '{model}' serves")
         return self._model
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from visionloop.core.files import sha256_of_bytes
 from visionloop.serving.http.answers import ModelAnswer, PredictAnswer
@@ -127,3 +130,18 @@ def test_the_model_the_metrics_and_the_pages(running, kit, png) -> None:
     assert "src=" not in page and 'href="http' not in page  # nothing is loaded from elsewhere
     document = running.ask("GET", "/openapi.json").json()
     assert "429" in document["paths"]["/v1/predict"]["post"]["responses"]
+    schemas = document["components"]["schemas"]
+    names = set(re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(document)))
+    assert {"PredictRequest", "AskedPicture", "PredictAnswer"} <= names <= set(schemas)
+    assert json.dumps(document).count('"$ref": "#/c') == json.dumps(document).count('"$ref"')
+
+
+def test_prometheus_can_read_the_metrics(running, kit, png) -> None:
+    running.predict(png(kit.grey_image(99)))
+    rows = [
+        (row.name, *sorted(row.labels.items()))
+        for family in text_string_to_metric_families(running.ask("GET", "/metrics").text)
+        for row in family.samples
+    ]
+    assert len(rows) == len(set(rows)) > 50
+    assert all(name.startswith("visionloop_http_") for name, *_ in rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from visionloop.serving.http.pictures import PictureLimits
 from visionloop.serving.http.served import Served, Shelf
 from visionloop.serving.http.tokens import Tokens
 from visionloop.serving.params import ServingParams
+from visionloop.serving.processors import count_processors
 from visionloop.serving.release_index import INDEX_NAME
 
 __all__ = ["ServerState", "make_state", "read_params"]
@@ -91,7 +91,7 @@ def make_state(
         Empty takes that of the first release.
     tokens : Tokens
     """
-    count = params.lanes or max(1, len(os.sched_getaffinity(0)) // params.threads)
+    count = params.lanes or max(1, count_processors() // params.threads)
     folder = workspace.root / params.releases
     shelf = Shelf(
         folder,

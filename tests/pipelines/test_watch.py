@@ -266,7 +266,7 @@ class Watching:
 
     def __enter__(self):
         self._thread.start()
-        return self
+        return self._stop
 
     def __exit__(self, *_) -> None:
         self._stop.set()
@@ -330,12 +330,13 @@ def test_two_watchers_and_two_promotions_at_once(owner, tmp_path) -> None:
 def test_a_webhook_wakes_it_at_once(owner) -> None:
     """Looks are an hour apart; the hint comes in seconds."""
     version = owner.register("good")
-    with Watching(owner, interval=3600.0, webhook_port=0):
+    with Watching(owner, interval=3600.0, webhook_port=0) as stop:
         until(lambda: any(one.name == "visionloop-watch" for one in owner.client.list_webhooks()))
-        time.sleep(2.0)  # its first look is over
+        time.sleep(4.0)  # its first look is over, and the server knows the webhook
         owner.set_champion(version)
         until(lambda: len(releases(owner)) == 1)
-        owner.client.set_registered_model_alias(owner.model, "other", version)  # ends the wait
+        stop.set()
+        owner.client.set_registered_model_alias(owner.model, "other", version)  # wakes it to end
 
 
 @pytest.mark.slow

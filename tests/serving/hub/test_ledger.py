@@ -117,7 +117,7 @@ def test_ledger_over_a_few_kills(tmp_path, make_hub, make_device, sqlite_databas
         wanted=3000,
         kills=5,
         batch=5,
-        seed=int(time.time()),
+        seed=time.time_ns(),
     )
     durable, stored = check_ledger(tmp_path, database)
     assert kills >= 1
@@ -135,7 +135,7 @@ def test_ledger_over_two_hundred_kills(tmp_path, make_hub, make_device, database
         wanted=110_000,
         kills=210,
         batch=10,
-        seed=int(time.time()),
+        seed=time.time_ns(),
     )
     durable, _ = check_ledger(tmp_path, database)
     print(f"{durable} acknowledged events, {kills} kills: 0 lost, 0 doubled")

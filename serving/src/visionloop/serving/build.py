@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visionloop.core.config import ProjectParams, load_blocks
+from visionloop.core.errors import PackageError
 from visionloop.core.files import replace_folder, write_json
 from visionloop.core.progress import say_step
 from visionloop.core.targets import ParityTargets, load_targets
@@ -80,6 +81,7 @@ def build(
     limits = limits or ParityTargets()
     keys, key = signing.trusted_keys(), signing.signing_key()
     loaded = load_package(package or workspace.package, trusted_keys=keys)
+    _refuse_other_task(loaded, blocks["project"])
     folder = into or workspace.engine
     reference = _find_reference(workspace, loaded, params)
     with (
@@ -141,6 +143,17 @@ def _build_one(
     name = f"model-{precision}.engine"
     (folder / name).write_bytes(content)
     return facts.model_copy(update={"engine_file": name})
+
+
+def _refuse_other_task(package: ModelPackage, project: ProjectParams) -> None:
+    """A package of another project must not be compared on this one's pictures."""
+    manifest = package.manifest
+    if manifest.vision_task not in (project.vision_task, "embedding"):
+        raise PackageError(
+            str(package.path),
+            f"is for {manifest.vision_task}, the project for {project.vision_task}",
+            "visionloop train export",
+        )
 
 
 def _find_reference(workspace: Workspace, package: ModelPackage, params: BuildParams) -> Reference:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,7 +50,7 @@ class OpenVinoBackend:
             raise PackageError(subject, f"OpenVINO cannot load it: {text}") from None
         if len(self._compiled.inputs) != 1:
             raise PackageError(subject, f"has {len(self._compiled.inputs)} inputs, not one image")
-        self._request = self._compiled.create_infer_request()
+        self._requests = threading.local()  # a request serves one thread at a time
         self.input_shape = _sizes(self._compiled.input(0).partial_shape)
         self.output_shapes = {
             port.any_name: _sizes(port.partial_shape) for port in self._compiled.outputs
@@ -56,7 +58,10 @@ class OpenVinoBackend:
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Outputs by name of a batch float32 (B, 3, height, width)."""
-        found = self._request.infer([batch], share_inputs=True)
+        request = getattr(self._requests, "request", None)
+        if request is None:
+            request = self._requests.request = self._compiled.create_infer_request()
+        found = request.infer([batch], share_inputs=True)
         return {name: np.array(found[name], np.float32) for name in self.output_shapes}
 
 

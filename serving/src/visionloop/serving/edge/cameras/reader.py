@@ -183,7 +183,7 @@ class VideoReader(Reader):
             now = self.beat = time.monotonic()
             if packet.stream is not self._stream:
                 self._begin(packet.stream)
-            self.packets += 1
+            self.packets += bool(packet.size)
             if self.watch.evidence.clips and isinstance(self._ring, PacketRing):
                 self._ring.add(packet, now)
             self._take(packet, now)

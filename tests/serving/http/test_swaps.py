@@ -79,6 +79,7 @@ def test_no_request_fails_while_releases_change_and_each_answer_names_its_own(
         threads = [threading.Thread(target=ask, args=(mine,)) for mine in answers]
         for thread in threads:
             thread.start()
+        wait_until(lambda: all(answers))
         for number, path in enumerate(packages[1:], start=2):
             plant.release(path)
             running.state.releases.look()
@@ -211,7 +212,7 @@ def test_an_index_that_was_put_back_serves_nothing_after_a_restart(
 def test_a_model_that_gives_no_numbers_turns_the_server_red_for_a_while(
     plant, tiny, write, serve_http, wait_until, kit, png, monkeypatch
 ) -> None:
-    monkeypatch.setattr("visionloop.serving.http.lanes.FAILING_SECONDS", 0.5)
+    monkeypatch.setattr("visionloop.serving.http.batches.FAILING_SECONDS", 0.5)
     black, grey = png(kit.grey_image(0) * 0), png(kit.grey_image(200))
     plant.release(write("fragile", fail_on_black))
     with serve_http(plant.workspace) as running:

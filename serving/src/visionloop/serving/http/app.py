@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,13 +25,15 @@ from visionloop.serving.http.document import (
     add_request_schema,
 )
 from visionloop.serving.http.guard import Guard, refuse
-from visionloop.serving.http.lanes import BusyError, NothingServedError, retry_after
+from visionloop.serving.http.jobs import BusyError, NothingServedError
 from visionloop.serving.http.metrics import Metrics
 from visionloop.serving.http.page import render_page
 from visionloop.serving.http.pictures import RequestError, read_asked
 from visionloop.serving.http.state import ServerState
 
 __all__ = ["OPEN_PATHS", "make_app"]
+
+log = logging.getLogger(__name__)
 
 OPEN_PATHS = ("/healthz", "/readyz", "/", "/openapi.json")
 """Without a token: they tell no more than that a server is here, and how to ask it."""
@@ -112,7 +116,7 @@ async def _predict(request: Request, state: ServerState) -> Response:
             asked.pictures, minimum_confidence=asked.minimum_confidence
         )
     except BusyError as error:
-        seconds = retry_after(error.seconds)
+        seconds = max(1, math.ceil(error.seconds))
         refused = refuse(429, [f"busy; ask again in {seconds} s, or ask another replica"])
         refused.headers["Retry-After"] = str(seconds)
         return refused
@@ -128,8 +132,10 @@ async def _predict(request: Request, state: ServerState) -> Response:
         return refuse(error.status, error.problems)
     except DataError as error:
         return refuse(422, [f"{error.subject}: {problem}" for problem in error.problems])
-    except PackageError:
-        # The log has the reason, which names folders of this machine.
+    except Exception as error:
+        if not isinstance(error, PackageError):  # those are in the log already
+            log.exception("a request failed")
+        # The reason may name folders of this machine.
         return refuse(500, ["the model gave no usable answer; the server's log says why"])
     return JSONResponse(describe_answer(answered, asked.pictures))
 

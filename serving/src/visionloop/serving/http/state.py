@@ -8,8 +8,9 @@ from pathlib import Path
 from visionloop.core.config import load_block, load_project, load_yaml_model
 from visionloop.core.workspace import Workspace
 from visionloop.serving.hot_swap import HotSwap, stamps_of
+from visionloop.serving.http.batches import Observer
 from visionloop.serving.http.bodies import BodyLimits, BodyReader
-from visionloop.serving.http.lanes import Lanes, Observer
+from visionloop.serving.http.lanes import Lanes
 from visionloop.serving.http.params import HttpParams
 from visionloop.serving.http.pictures import PictureLimits
 from visionloop.serving.http.served import Served, Shelf

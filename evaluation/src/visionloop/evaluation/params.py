@@ -11,6 +11,7 @@ from visionloop.core.workspace import Workspace
 from visionloop.data.params import DataParams
 
 __all__ = [
+    "AlarmParams",
     "EvaluateParams",
     "EvaluationParams",
     "GateParams",
@@ -84,6 +85,17 @@ class GateParams(StrictModel):
     )
 
 
+class AlarmParams(StrictModel):
+    """How many false alarms are allowed, and the day that is made to count them."""
+
+    target_per_camera_day: float = Field(
+        default=1.0, gt=0, description="largest number of false alarms a camera and day"
+    )
+    day_frames_per_second: float = Field(
+        default=1.0, gt=0, le=30, description="frames a second of the made day"
+    )
+
+
 class PromoteParams(StrictModel):
     """How far a passed package is taken."""
 
@@ -98,6 +110,7 @@ class EvaluationParams(StrictModel):
     intervals: IntervalParams = Field(default_factory=IntervalParams)
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     robustness: RobustnessParams = Field(default_factory=RobustnessParams)
+    alarms: AlarmParams = Field(default_factory=AlarmParams)
     gate: GateParams = Field(default_factory=GateParams)
     promote: PromoteParams = Field(default_factory=PromoteParams)
 

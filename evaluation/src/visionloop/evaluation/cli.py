@@ -172,6 +172,8 @@ def compare(
     report = run(workspace=find_workspace(workspace), first=first, second=second)
     for row in report.comparison.rows:
         typer.echo(f"  {row.verdict:<20} {row.name}: {row.why}")
+    if worse := report.comparison.regressions:
+        typer.echo(f"  worse on: {', '.join(worse)}")
     say_done(f"comparison, second: {report.comparison.verdict}", report.path)
 
 

@@ -42,7 +42,8 @@ class EvaluateParams(StrictModel):
 
     slice_columns: list[str] = Field(
         default_factory=list,
-        description="metadata columns to report by value; numeric columns in three equal parts",
+        description="metadata columns to report by value; numeric columns in three equal parts; "
+        "hour (quarters of the day, UTC) and size (megapixels) are made where they are not there",
     )
     threads: int = Field(default=1, ge=1, description="of one call; latency is measured with it")
     min_confidence: float = Field(

@@ -137,11 +137,15 @@ class Owner:
 
 @pytest.fixture
 def owner(mlflow_server, judged, made_measured, tmp_path, signed, monkeypatch, request) -> Owner:
-    """A project whose registered model is named after the test; promotion stops at challenger."""
+    """A project whose registered model is named after the test; promotion stops at challenger.
+
+    With an indirect parameter the model has that name.
+    """
     root = tmp_path / "project"
     shutil.copytree(judged["good"], root)
     ring = dataclasses.replace(made_measured, workspace=Workspace(root))
-    model = "".join(one if one.isalnum() else "-" for one in request.node.name)[:60].strip("-")
+    name = getattr(request, "param", request.node.name)
+    model = "".join(one if one.isalnum() else "-" for one in name)[:60].strip("-")
 
     def change(params: dict[str, Any]) -> None:
         params["project"]["model"] = model

@@ -44,7 +44,7 @@ class ModelPage:
     """The page of a registered model in the MLflow UI."""
 
     def __init__(self, browser, url: str, model: str) -> None:
-        self.page = browser.new_page(viewport={"width": 1240, "height": 760})
+        self.page = browser.new_page(viewport={"width": 1240, "height": 850})
         self.address = f"{url}/#/models/{model}"
 
     def open(self) -> None:
@@ -98,6 +98,7 @@ class ModelPage:
         return not self.page.get_by_text("Experiments", exact=True).first.is_visible()
 
 
+@pytest.mark.parametrize("owner", ["solar-cells"], indirect=True)
 def test_promotion_refusal_and_rollback_in_the_ui(owner, browser, mlflow_server) -> None:
     first, second, bad = (owner.register(kind) for kind in ("good", "steeper", "inverted"))
     stop = threading.Event()
@@ -111,14 +112,14 @@ def test_promotion_refusal_and_rollback_in_the_ui(owner, browser, mlflow_server)
         page.until(first, "@ champion", "release : 1", "Released as number 1")
         page.set_champion(second)
         page.until(second, "@ champion", "release : 2", "Released as number 2")
-        page.show("promotion")
+        page.show("mlflow-promotion")
         page.set_champion(bad)
         page.until(bad, "release : refused", "Not released: ")
         page.until(second, "@ champion")
-        page.show("refusal")
+        page.show("mlflow-refusal")
         page.set_champion(first)
         page.until(first, "@ champion", "release : 3", "Released as number 3")
-        page.show("rollback")
+        page.show("mlflow-rollback")
     finally:
         stop.set()
         watcher.join(WAIT / 1000)

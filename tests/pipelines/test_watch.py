@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from visionloop.core.cli import run_command
 from visionloop.core.errors import DataError, PackageError, RefusedError
@@ -354,6 +355,8 @@ def test_mlflow_is_restarted_meanwhile(owner, mlflow_server) -> None:
 
 def test_engines_travel_with_the_release_where_they_can_be_built(owner) -> None:
     version = owner.register("good")
+    params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    owner.ring.edit("params.yaml", lambda own: own.update(serving=params["serving"]))
     owner.set_champion(version)
     assert watch_once(workspace=owner.workspace).release == 1
     (release,) = read_index(owner.workspace.releases)

@@ -10,7 +10,7 @@ from visionloop.core.entities import (
     Prediction,
 )
 from visionloop.core.errors import ConfigError
-from visionloop.serving.edge.rules import make_rules
+from visionloop.serving.edge.rules.table import Scene, make_rules
 from visionloop.serving.manifest import ImageInput, Manifest, ModelOutputs
 from visionloop.serving.params import RuleParams
 
@@ -41,17 +41,17 @@ def rule(kind: str = "class_confidence", class_name: str = "bad", limit: float |
 def test_the_limit_is_that_of_the_package(task, kind, answer) -> None:
     for threshold, fires in ((0.6, True), (0.7, False)):
         (made,) = make_rules([rule()], manifest(task, kind, bad=threshold))
-        seen = made.look(Prediction(answer))
-        assert (seen is not None) is fires
+        seen = made.look(Scene(Prediction(answer)))
+        assert bool(seen) is fires
     (own,) = make_rules([rule(limit=0.66)], manifest(task, kind, bad=0.1))
-    assert own.look(Prediction(answer)) is None
+    assert own.look(Scene(Prediction(answer))) == []
 
 
 def test_boxes_of_any_class_count_from_the_lowest_threshold() -> None:
     boxes = Detections(np.array([[0, 0, 9, 9]]), np.array([1]), np.array([0.4]))
     packaged = manifest("detection", "detr", good=0.8, bad=0.3)
     (made,) = make_rules([rule("detection_present", "")], packaged)
-    seen = made.look(Prediction(boxes))
+    (seen,) = made.look(Scene(Prediction(boxes)))
     assert (seen.class_name, len(seen.detections)) == ("bad", 1)
 
 

@@ -42,11 +42,19 @@ def edge(
     max_frames: Annotated[
         int | None, typer.Option(min=1, help="stop after this many frames of each source")
     ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="stop watching the cameras after so long")
+    ] = None,
 ) -> None:
-    """Run the edge agent: newest release, sources, rules, outbox."""
+    """Run the edge agent: newest release, sources and cameras, rules, outbox."""
     from visionloop.serving.edge.agent import run_agent
 
-    report = run_agent(workspace=find_workspace(workspace), config=config, max_frames=max_frames)
+    report = run_agent(
+        workspace=find_workspace(workspace),
+        config=config,
+        max_frames=max_frames,
+        max_seconds=max_seconds,
+    )
     rate = report.frames / report.seconds if report.seconds else 0.0
     say_done(
         f"{report.frames} frames ({rate:.1f}/s), {report.events} events, {report.kept} kept",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.errors import DataError
-from visionloop.serving.edge.rules import Observation
+from visionloop.serving.edge.rules.table import Observation
 
 __all__ = ["draw_observation", "encode_jpeg"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from visionloop.core.entities import Answer, Detections, Frame, Prediction
 from visionloop.serving.edge.store import open_reader
 
-__all__ = ["FrameRecord", "add_frame", "next_sequence", "read_frames"]
+__all__ = ["FrameRecord", "add_frame", "drop_oldest_frames", "next_sequence", "read_frames"]
 
 _COLUMNS = (
     "sample_id, camera, site, captured_at, sequence, package, attributes, statistics, answer, "
@@ -112,6 +112,30 @@ def next_sequence(connection: sqlite3.Connection, source: str) -> int:
         "SELECT MAX(sequence) FROM frames WHERE source = ?", (source,)
     ).fetchone()
     return 0 if row[0] is None else int(row[0]) + 1
+
+
+def drop_oldest_frames(connection: sqlite3.Connection, most: int) -> list[str]:
+    """Keep the newest records, at most so many, in the caller's transaction.
+
+    Returns
+    -------
+    list of str
+        Files of frames that no record names any more, relative to the database's folder.
+        Each source keeps its last record, from which it goes on counting.
+    """
+    row = connection.execute(
+        "SELECT frame FROM frames ORDER BY frame DESC LIMIT 1 OFFSET ?", (most - 1,)
+    ).fetchone()
+    if row is None:
+        return []
+    old = (
+        "FROM frames WHERE frame < ? AND frame NOT IN "
+        "(SELECT MAX(frame) FROM frames GROUP BY source)"
+    )
+    names = connection.execute(f"SELECT image {old} AND image IS NOT NULL", (row[0],)).fetchall()
+    connection.execute(f"DELETE {old}", (row[0],))
+    still = {one[0] for one in connection.execute("SELECT DISTINCT image FROM frames")}
+    return sorted({name for (name,) in names} - still)
 
 
 def read_frames(db: Path, *, cameras: Sequence[str] | None = None) -> list[FrameRecord]:

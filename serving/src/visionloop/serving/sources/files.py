@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from visionloop.core.entities import Frame
 from visionloop.core.errors import DataError
 from visionloop.core.progress import say_step
 from visionloop.serving.images import IMAGE_SUFFIXES, decode_image
 from visionloop.serving.params import SourceParams
-from visionloop.serving.sources.frames import Pace, Watcher, make_frame
+from visionloop.serving.sources.frames import Pace, Watcher, make_frame, wait_until
 
 __all__ = ["FolderSource", "VideoFileSource"]
 
@@ -93,3 +95,62 @@ class VideoFileSource:
             raise DataError(
                 f"source '{self._params.name}'", f"{self._path} cannot be decoded: {error}"
             ) from None
+
+    def packets(self) -> Iterator[Any]:
+        """Compressed packets (av.Packet), played as a camera sends them: at the file's own
+        times, or at the source's rate; from the beginning again where ``loop`` is set.
+
+        A step of the file's clock that is backwards or longer than a second counts as one
+        frame, so that a clock that jumps does not stop the source.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read as a video.
+        """
+        import av
+
+        stop = self._watcher.should_stop
+        while not stop():
+            try:
+                with av.open(str(self._path)) as container:
+                    stream = container.streams.video[0]
+                    stream.codec_context.thread_count = 1
+                    clock = _FileClock(stream, self._params.rate)
+                    for packet in container.demux(stream):
+                        if not wait_until(clock.due(packet), stop):
+                            return
+                        yield packet
+            except (OSError, av.FFmpegError, IndexError) as error:
+                raise DataError(
+                    f"source '{self._params.name}'", f"{self._path} cannot be read: {error}"
+                ) from None
+            if not getattr(self._params, "loop", False):
+                return
+
+
+class _FileClock:
+    """When each packet of a file is due, on the monotonic clock."""
+
+    LONGEST_STEP_S = 1.0
+
+    def __init__(self, stream: Any, rate: float) -> None:
+        own = float(stream.average_rate or stream.guessed_rate or 25)
+        self._usual_s = 1 / (rate or own)
+        self._speed = own * self._usual_s
+        self._base = float(stream.time_base) if stream.time_base else 0.0
+        self._last: int | None = None
+        self._due = time.monotonic()
+
+    def due(self, packet: Any) -> float:
+        """The moment at which a packet is due."""
+        if packet.dts is None:
+            return self._due
+        if self._last is not None:
+            step = (packet.dts - self._last) * self._base * self._speed
+            self._due += step if 0 <= step <= self.LONGEST_STEP_S else self._usual_s
+        self._last = packet.dts
+        now = time.monotonic()
+        if now - self._due > self.LONGEST_STEP_S:  # we were held up: do not hurry after it
+            self._due = now
+        return self._due

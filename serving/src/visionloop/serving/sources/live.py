@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ __all__ = ["OPEN_TIMEOUT_S", "READ_TIMEOUT_S", "LiveSource", "Picture"]
 
 OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 3.0
+
+Thing = TypeVar("Thing")
 
 Picture = tuple[NDArray[np.uint8], bytes | None]
 """Pixels (H, W, 3) BGR, and the file that they came in, where there is one."""
@@ -46,9 +49,12 @@ class LiveSource(ABC):
     def __init__(self, params: SourceParams, *, site: str, root: Path, watcher: Watcher) -> None:
         self._params, self._site, self._watcher = params, site, watcher
         self._subject = f"camera '{params.camera or params.name}'"
-        self._address = CameraAddress(params, root=root, subject=self._subject)
+        self._address = self._make_address(params, root)
         self._backoff = Backoff()
         self.pace = Pace(params.rate)
+
+    def _make_address(self, params: SourceParams, root: Path) -> CameraAddress:
+        return CameraAddress(params, root=root, subject=self._subject)
 
     @abstractmethod
     def _connect(self) -> Iterator[Picture]:
@@ -62,16 +68,26 @@ class LiveSource(ABC):
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """Frames from sequence number ``start`` on; ends with an error or when told to stop."""
-        sequence, attempts = start, 0
+        for sequence, (image, encoded) in enumerate(self.keep_connected(self._connect), start):
+            yield make_frame(self._params, self._site, sequence, image, encoded=encoded)
+
+    def keep_connected(self, connect: Callable[[], Iterator[Thing]]) -> Iterator[Thing]:
+        """What connections give, one connection after another.
+
+        Parameters
+        ----------
+        connect : function () -> iterator
+            One connection; raises CameraFaultError as :meth:`_connect` does.
+        """
+        attempts = 0
         stop = self._watcher.should_stop
         while wait_until(self._backoff.ready_at, stop):
             fault = self._fault("the stream ended")
             try:
-                for image, encoded in self._connect():
+                for thing in connect():
                     attempts = 0
                     self._backoff.worked()
-                    yield make_frame(self._params, self._site, sequence, image, encoded=encoded)
-                    sequence += 1
+                    yield thing
                     if stop():
                         return
             except CameraFaultError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,26 @@ class RtspSource(LiveSource):
     decoder marks as damaged are left out.
     """
 
+    def packets(self) -> Iterator[Any]:
+        """Compressed packets (av.Packet) of one connection after another, not decoded.
+
+        A new connection is one whose ``packet.stream`` is another object.
+        """
+        return self.keep_connected(self._connect_packets)
+
     def _connect(self) -> Iterator[Picture]:
+        import av
+
+        for packet in self._connect_packets():
+            try:
+                pictures = packet.decode()
+            except av.FFmpegError:
+                continue
+            for picture in pictures:
+                if not picture.is_corrupt and self.pace.is_due():
+                    yield np.asarray(picture.to_ndarray(format="bgr24"), np.uint8), None
+
+    def _connect_packets(self) -> Iterator[Any]:
         import av
 
         if host := self._address.unknown_host():
@@ -34,10 +54,11 @@ class RtspSource(LiveSource):
         limits = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
         try:
             with av.open(self._address.full(), options=options, timeout=limits) as container:
-                for picture in container.decode(video=0):
+                stream = container.streams.video[0]
+                stream.codec_context.thread_count = 1
+                for packet in container.demux(stream):
                     has_begun = True
-                    if not picture.is_corrupt and self.pace.is_due():
-                        yield np.asarray(picture.to_ndarray(format="bgr24"), np.uint8), None
+                    yield packet
                     if self._watcher.should_stop():
                         return
         except (OSError, av.FFmpegError, IndexError) as error:

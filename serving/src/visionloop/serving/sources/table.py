@@ -18,6 +18,7 @@ SOURCES = {
     "file": "visionloop.serving.sources.files:VideoFileSource",
     "rtsp": "visionloop.serving.sources.rtsp:RtspSource",
     "http": "visionloop.serving.sources.snapshot:SnapshotSource",
+    "gstreamer": "visionloop.serving.sources.gstreamer:GstreamerSource",
 }
 
 

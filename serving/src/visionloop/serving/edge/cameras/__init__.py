@@ -1,0 +1,1 @@
+"""Cameras that are watched at once: decoding processes, the gate before the network, clips."""

@@ -1,0 +1,308 @@
+"""All decoding processes: who reads which camera, and what happens when one of them fails.
+
+Cameras share processes, a group each. A process that ends, or gives no sign of life, is ended
+and started again; its cameras then get a process each, so that the one that broke it breaks
+nothing else a second time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from visionloop.core.progress import say_step
+from visionloop.serving.edge.cameras.mailbox import Mailbox, Offer
+from visionloop.serving.edge.cameras.messages import (
+    CameraStatus,
+    ClipDone,
+    ClipOrder,
+    Credit,
+    Follow,
+    Look,
+    Pace,
+    Status,
+    Stop,
+    Unwatch,
+    Watch,
+)
+from visionloop.serving.edge.cameras.process import run_process
+from visionloop.serving.sources.backoff import backoff_seconds
+
+__all__ = ["CREDIT", "Fleet"]
+
+CREDIT = 2
+"""Frames that one process may have under way or waiting at the agent."""
+SILENT_S = 5.0
+"""A process that says nothing for so long is ended: it was stopped, or hangs."""
+HANGING_S = 15.0
+"""So is one with a camera whose thread gives no sign of life: longer than every time limit of
+a connection (5 s to open, 3 s to read)."""
+STEADY_S = 60.0
+"""So long must a process have lived before its end starts its waits anew."""
+
+
+@dataclass
+class _Member:
+    """One process and its cameras."""
+
+    names: list[str]
+    process: Any = None
+    pipe: Connection | None = None
+    started: float = 0.0
+    heard: float = 0.0
+    failures: int = 0
+    ready_at: float = 0.0
+    sending: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Fleet:
+    """The cameras of an agent.
+
+    Parameters
+    ----------
+    per_process : int
+        Cameras of a group.
+    on_clip : function (ClipDone)
+        Told of every clip that was ordered; from another thread.
+
+    Attributes
+    ----------
+    mailbox : Mailbox
+        The newest frame of each camera, as Offers with a Look.
+    status : dict of str to CameraStatus
+        As last heard.
+    restarts : int
+        Processes that were started again after they failed.
+    """
+
+    def __init__(self, per_process: int, on_clip: Callable[[ClipDone], None]) -> None:
+        self._per_process, self._on_clip = per_process, on_clip
+        self._context = multiprocessing.get_context("forkserver")
+        # The libraries are read once; a process is then a fork away, and shares their memory.
+        self._context.set_forkserver_preload([run_process.__module__, "av", "cv2"])
+        self._watches: dict[str, Watch] = {}
+        self._members: list[_Member] = []
+        self._pace = 1.0
+        self.mailbox = Mailbox()
+        self.status: dict[str, CameraStatus] = {}
+        self.restarts = 0
+
+    @property
+    def processes(self) -> dict[int, list[str]]:
+        """Process id to the cameras that it reads."""
+        return {
+            one.process.pid: list(one.names) for one in self._members if one.process is not None
+        }
+
+    def set_watches(self, watches: Mapping[str, Watch]) -> None:
+        """Read these cameras from now on. Those that did not change are not touched."""
+        for name in set(self._watches) - set(watches):
+            member = self._member_of(name)
+            if member is not None:
+                member.names.remove(name)
+                self._say(member, Unwatch(name))
+            self.status.pop(name, None)
+            self.mailbox.forget(name)
+        for name, watch in watches.items():
+            if self._watches.get(name) == watch:
+                continue
+            member = self._member_of(name)
+            if member is None:
+                member = self._roomy_member()
+                member.names.append(name)
+                self.status[name] = CameraStatus(beat=time.monotonic())
+            self._say(member, _with_password(watch))
+        self._watches = dict(watches)
+        for member in [one for one in self._members if not one.names]:
+            self._end(member)
+            self._members.remove(member)
+
+    def tend(self) -> None:
+        """Start what is not running, end what hangs. Call it a few times a second."""
+        now = time.monotonic()
+        for member in list(self._members):
+            if member.process is None:
+                if now >= member.ready_at:
+                    self._start(member)
+            elif why := self._fault_of(member, now):
+                self._replace(member, why, now)
+
+    def take(self, most: int, wait_s: float) -> list[Look]:
+        """The frames that are next, newest of each camera, fair and by priority."""
+        offers = self.mailbox.take(most, wait_s)
+        for offer in offers:
+            self._give_credit(offer.name)
+        return [offer.content for offer in offers]
+
+    def drop_older(self, moment: float) -> int:
+        """Drop frames that were decoded before a moment; returns how many."""
+        gone = self.mailbox.drop(lambda offer: offer.monotonic < moment)
+        for offer in gone:
+            self._give_credit(offer.name)
+        return len(gone)
+
+    def follow(self, name: str, until: float) -> None:
+        """Something is there: look at every key frame of the camera until then (monotonic)."""
+        self._tell(name, Follow(name, until))
+
+    def order_clip(self, name: str, path: Path, moment: float) -> None:
+        """Let the seconds around a moment (monotonic) be written; ``on_clip`` is told."""
+        if not self._tell(name, ClipOrder(name, path, moment)):
+            self._on_clip(ClipDone(name, path, "its decoding process is not running"))
+
+    def set_pace(self, share: float) -> None:
+        """Analyse at this share of the active rate, all cameras."""
+        self._pace = share
+        for member in self._members:
+            self._say(member, Pace(share))
+
+    def has_ended(self) -> bool:
+        """Whether every camera was a file or folder that is played to its end."""
+        return bool(self._watches) and all(
+            self.status[name].state == "ended" for name in self._watches
+        )
+
+    def close(self) -> None:
+        """End all processes."""
+        for member in self._members:
+            self._end(member)
+        self._members.clear()
+        self.mailbox.close()
+
+    def _member_of(self, name: str) -> _Member | None:
+        return next((one for one in self._members if name in one.names), None)
+
+    def _roomy_member(self) -> _Member:
+        for member in self._members:
+            if len(member.names) < self._per_process and not member.failures:
+                return member
+        member = _Member([])
+        self._members.append(member)
+        return member
+
+    def _start(self, member: _Member) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=run_process, args=(theirs,), daemon=True)
+        with _without_main():
+            process.start()
+        theirs.close()
+        member.process, member.pipe = process, ours
+        member.started = member.heard = time.monotonic()
+        threading.Thread(target=self._listen, args=(member, ours), daemon=True).start()
+        self._say(member, Pace(self._pace))
+        for name in member.names:
+            self.status[name] = CameraStatus(beat=time.monotonic())
+            self._say(member, _with_password(self._watches[name]))
+        self._say(member, Credit(CREDIT))
+
+    def _listen(self, member: _Member, pipe: Connection) -> None:
+        """Hear one process. It may stop in the middle of a word: so each has a thread."""
+        try:
+            while True:
+                message = pipe.recv()
+                member.heard = time.monotonic()
+                if isinstance(message, Look):
+                    self._receive(member, message)
+                elif isinstance(message, Status):
+                    for name, row in message.cameras.items():
+                        if name in member.names:
+                            self.status[name] = row
+                elif isinstance(message, ClipDone):
+                    self._on_clip(message)
+        except (EOFError, OSError):
+            return
+
+    def _receive(self, member: _Member, look: Look) -> None:
+        watch = self._watches.get(look.name)
+        if watch is None or look.name not in member.names:
+            self._say(member, Credit(1))
+            return
+        offer = Offer(look.name, watch.camera.priority, look.monotonic, look)
+        if self.mailbox.put(offer) is not None:
+            self._say(member, Credit(1))
+
+    def _fault_of(self, member: _Member, now: float) -> str:
+        if not member.process.is_alive():
+            return f"ended by itself (code {member.process.exitcode})"
+        if now - member.heard > SILENT_S:
+            return f"gave no sign of life for {SILENT_S:.0f} s"
+        for name in member.names:
+            row = self.status[name]
+            if row.state != "ended" and now - row.beat > HANGING_S:
+                return f"hangs with camera '{name}'"
+        return ""
+
+    def _replace(self, member: _Member, why: str, now: float) -> None:
+        say_step(f"edge: the process of {', '.join(member.names)} {why}; starting again")
+        self.restarts += 1
+        is_early = now - member.started < STEADY_S
+        failures = member.failures + 1 if is_early else 1
+        self._end(member)
+        self._members.remove(member)
+        for name in member.names:
+            alone = _Member([name], failures=failures)
+            if len(member.names) == 1:
+                alone.ready_at = now + backoff_seconds(failures, "lost", 0.5)
+            self._members.append(alone)
+            self.status[name] = CameraStatus("lost", beat=now, reason=f"its process {why}")
+
+    def _end(self, member: _Member) -> None:
+        if member.process is None:
+            return
+        self._say(member, Stop())
+        member.process.join(0.2)
+        if member.process.is_alive():
+            member.process.kill()
+            member.process.join(5)
+        if member.pipe is not None:
+            member.pipe.close()
+        member.process = member.pipe = None
+
+    def _tell(self, name: str, message: Any) -> bool:
+        member = self._member_of(name)
+        return member is not None and self._say(member, message)
+
+    def _say(self, member: _Member, message: Any) -> bool:
+        """Say something; False where nobody hears it."""
+        pipe = member.pipe
+        if pipe is None:
+            return False
+        try:
+            with member.sending:
+                pipe.send(message)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def _give_credit(self, name: str) -> None:
+        self._tell(name, Credit(1))
+
+
+def _with_password(watch: Watch) -> Watch:
+    """With the environment variable that holds the camera's password, as it is now."""
+    given = watch.camera.credentials
+    if given is None or given.password_env not in os.environ:
+        return watch
+    return replace(watch, environment={given.password_env: os.environ[given.password_env]})
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keeps a new process from importing the program that started us, which it does not need:
+    a fraction of a second and many megabytes for each."""
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program

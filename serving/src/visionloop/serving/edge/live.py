@@ -1,0 +1,269 @@
+"""Cameras that are watched at once: newest frames, the model, rules, events, until stopped."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from visionloop.core.entities import Frame, Prediction
+from visionloop.core.errors import PackageError, VisionloopError
+from visionloop.core.progress import say_step
+from visionloop.core.workspace import Workspace
+from visionloop.serving.edge.cameras.fleet import Fleet
+from visionloop.serving.edge.cameras.messages import ClipDone, Look, Watch
+from visionloop.serving.edge.evidence import sweep
+from visionloop.serving.edge.model import LoadedModel
+from visionloop.serving.edge.recording import Recorder, is_drawn
+from visionloop.serving.edge.records import next_sequence
+from visionloop.serving.edge.settings import SettingsFile
+from visionloop.serving.edge.station import Seen, Station, rules_of
+from visionloop.serving.edge_params import CameraParams, EdgeParams
+
+__all__ = ["Live", "LiveCounts"]
+
+TEND_S = 0.2
+LOOK_AT_FILES_S = 1.0
+SWEEP_S = 60.0
+WAIT_S = 0.1
+MAX_BATCH = 16
+FOLLOW_S = 5.0
+"""So long after something was seen, key frames of an idle camera are looked at."""
+
+
+@dataclass
+class LiveCounts:
+    """What happened since the start; the last service times of frames (milliseconds): model,
+    tracking and rules by the clock, and the agent's own processor time for the same."""
+
+    frames: int = 0
+    events: int = 0
+    kept: int = 0
+    too_old: int = 0
+    model_faults: int = 0
+    clips: int = 0
+    clip_faults: int = 0
+    service_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5000))
+    work_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5000))
+    analysed: dict[str, float] = field(default_factory=dict)
+    """Camera to the monotonic moment of its last analysed frame."""
+
+
+class Live:
+    """Watches the cameras of a configuration.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    settings : SettingsFile
+        Read again when it changes.
+    model : LoadedModel
+    recorder : Recorder
+    connection : sqlite3.Connection
+
+    Raises
+    ------
+    ConfigError
+        If a camera or its rules do not fit the model.
+    """
+
+    def __init__(
+        self,
+        *,
+        workspace: Workspace,
+        settings: SettingsFile,
+        model: LoadedModel,
+        recorder: Recorder,
+        connection: sqlite3.Connection,
+    ) -> None:
+        self._workspace, self._settings, self.model = workspace, settings, model
+        self._recorder, self._connection = recorder, connection
+        self.counts = LiveCounts()
+        self._stations = self.make_stations(settings.params, model)
+        self._sequences: dict[str, int] = {}
+        self._frame_ms = 0.0
+        self._due = {"tend": 0.0, "files": 0.0, "sweep": 0.0}
+        self.fleet = Fleet(settings.params.cameras_per_process, self._note_clip)
+        self.should_read_again = False
+
+    def make_stations(self, params: EdgeParams, model: LoadedModel) -> dict[str, Station]:
+        """The stations of a configuration with a model.
+
+        Raises
+        ------
+        ConfigError
+            If they do not fit.
+        """
+        root = self._workspace.root
+        return {
+            camera.name: Station(camera, rules_of(camera, params.rules), model.manifest, root)
+            for camera in params.cameras
+        }
+
+    def run(self, should_stop: Callable[[], bool]) -> None:
+        """Watch until told to stop, or until every camera was a file that has ended."""
+        self.fleet.set_watches(self._watches(self._settings.params))
+        try:
+            while not should_stop():
+                self._tend()
+                params = self._settings.params
+                now = time.monotonic()
+                self.counts.too_old += self.fleet.drop_older(now - params.max_age_s)
+                looks = self.fleet.take(self._batch_size(), WAIT_S)
+                if looks:
+                    self._analyse(looks)
+                elif self.fleet.has_ended():
+                    return
+        finally:
+            self.fleet.close()
+
+    def use(self, model: LoadedModel, stations: dict[str, Station]) -> None:
+        """Let another model answer from the next frame on."""
+        self.model, self._stations = model, stations
+        self._frame_ms = 0.0
+
+    def _tend(self) -> None:
+        if self._is_due("tend", TEND_S):
+            self.fleet.tend()
+        is_asked = self.should_read_again
+        if self._is_due("files", LOOK_AT_FILES_S) and (is_asked or self._settings.has_changed()):
+            self.should_read_again = False
+            self._read_again()
+        if self._is_due("sweep", SWEEP_S):
+            sweep(self._recorder.folder, self._settings.params.evidence)
+
+    def _is_due(self, what: str, period_s: float) -> bool:
+        now = time.monotonic()
+        if now < self._due[what]:
+            return False
+        self._due[what] = now + period_s
+        return True
+
+    def _read_again(self) -> None:
+        """Take over a changed configuration as a whole, or not at all."""
+        before = self._settings.params
+        if not self._settings.read_again():
+            return
+        params = self._settings.params
+        try:
+            stations = self.make_stations(params, self.model)
+        except VisionloopError as error:
+            say_step(f"edge: the new configuration is wrong, the old one stays: {error}")
+            self._settings.params = before
+            return
+        for name, station in self._stations.items():
+            # Who did not change keeps its objects and what its rules remember.
+            if name in stations and stations[name].is_like(station):
+                stations[name] = station
+        self._stations = stations
+        self.fleet.set_watches(self._watches(params))
+        say_step(f"edge: the configuration changed, {len(stations)} cameras")
+
+    def _watches(self, params: EdgeParams) -> dict[str, Watch]:
+        return {
+            one.name: Watch(
+                one, one.gate or params.gate, params.evidence, params.site, self._workspace.root
+            )
+            for one in params.cameras
+        }
+
+    def _batch_size(self) -> int:
+        """So many frames that a batch takes half of what a frame may: times vary."""
+        if not self._frame_ms:
+            return 1
+        fitting = self._settings.params.service_ms / 2 // self._frame_ms
+        return int(min(MAX_BATCH, max(1, fitting)))
+
+    def _analyse(self, looks: list[Look]) -> None:
+        looks = [look for look in looks if look.name in self._stations]
+        start, worked = time.perf_counter(), time.thread_time()
+        answers = self._answer(looks)
+        shared_ms = (time.perf_counter() - start) * 1e3
+        shared_work_ms = (time.thread_time() - worked) * 1e3
+        if looks:
+            each = shared_ms / len(looks)
+            self._frame_ms = each if not self._frame_ms else 0.8 * self._frame_ms + 0.2 * each
+        for look, prediction in zip(looks, answers, strict=True):
+            if prediction is None:
+                continue
+            began, worked = time.perf_counter(), time.thread_time()
+            station = self._stations[look.name]
+            seen = station.take(
+                look.image, prediction, seconds=look.monotonic, moment=datetime.now()
+            )
+            self.counts.service_ms.append(shared_ms + (time.perf_counter() - began) * 1e3)
+            self.counts.work_ms.append(shared_work_ms + (time.thread_time() - worked) * 1e3)
+            self.counts.frames += 1
+            self.counts.analysed[look.name] = time.monotonic()
+            if station.has_objects(seen.prediction):
+                self.fleet.follow(look.name, time.monotonic() + FOLLOW_S)
+            self._record(look, station, seen)
+
+    def _answer(self, looks: list[Look]) -> list[Prediction | None]:
+        """Answers of the model; None for a frame on which it fails."""
+        images = [self._stations[look.name].crop(look.image) for look in looks]
+        try:
+            return list(self.model.predictor.predict(images))
+        except PackageError as error:
+            if len(looks) > 1:  # one frame must not take the others with it
+                return [one for look in looks for one in self._answer([look])]
+            self.counts.model_faults += 1
+            if self.counts.model_faults == 1:
+                say_step(f"edge: the model fails on a frame of '{looks[0].name}': {error}")
+            return [None] * len(looks)
+
+    def _record(self, look: Look, station: Station, seen: Seen) -> None:
+        camera = station.camera
+        sequence = self._next_sequence(look.name)
+        if not seen.events and not is_drawn(look.name, sequence, camera.keep_share):
+            return
+        frame = _frame(look, camera, self._settings.params.site, sequence)
+        evidence = self._settings.params.evidence
+        has_clip = evidence.clips and bool(seen.events)
+        count, is_kept = self._recorder.take(
+            frame,
+            seen.prediction,
+            seen.events,
+            source=look.name,
+            package=self.model.package.sha256,
+            classes=self.model.manifest.classes,
+            keep_share=camera.keep_share,
+            has_clip=has_clip,
+            facts={"light": seen.light},
+        )
+        self.counts.events += count
+        self.counts.kept += is_kept
+        if has_clip:
+            for path in self._recorder.clip_paths(frame, look.name, seen.events):
+                self.fleet.order_clip(look.name, path, look.monotonic)
+        self._recorder.prune(self._settings.params.max_records)
+
+    def _next_sequence(self, name: str) -> int:
+        if name not in self._sequences:
+            self._sequences[name] = next_sequence(self._connection, name)
+        sequence = self._sequences[name]
+        self._sequences[name] += 1
+        return sequence
+
+    def _note_clip(self, done: ClipDone) -> None:
+        if done.problem:
+            self.counts.clip_faults += 1
+            say_step(f"edge: no clip {done.path.name}: {done.problem}")
+        else:
+            self.counts.clips += 1
+
+
+def _frame(look: Look, camera: CameraParams, site: str, sequence: int) -> Frame:
+    return Frame(
+        image=look.image,
+        camera=camera.camera or camera.name,
+        site=site,
+        sequence=sequence,
+        captured_at=look.captured_at,
+        monotonic=look.monotonic,
+        attributes=dict(camera.attributes),
+        encoded=look.encoded,
+    )

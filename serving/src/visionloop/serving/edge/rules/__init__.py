@@ -1,0 +1,1 @@
+"""Rules: when answers become an event; one row of the table a kind."""

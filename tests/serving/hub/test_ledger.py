@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from visionloop.serving.edge.events import read_events
+from visionloop.serving.edge.outbox import read_events
 from visionloop.serving.hub.database import open_database
 from visionloop.serving.hub.models import StoredEvent
 
@@ -26,9 +26,12 @@ from visionloop.serving.hub.models import StoredEvent
 class Device:
     """``ledger_agent.py``, killed and started again."""
 
-    def __init__(self, folder, hub, wanted, batch):
+    def __init__(self, folder, hub, wanted, batch, pause=0.002, is_enough=True):
         script = Path(__file__).parent / "ledger_agent.py"
-        self.command = [sys.executable, str(script), str(folder), hub.url, str(wanted), str(batch)]
+        numbers = [str(wanted), str(batch), str(pause)]
+        self.command = [sys.executable, str(script), str(folder), hub.url, *numbers]
+        if is_enough:
+            (folder / "enough").touch()
         self.token, self.process = hub.token, None
 
     def start(self, **environment):
@@ -76,20 +79,18 @@ def check_ledger(folder, database):
     return len(ledger), len(rows)
 
 
-def run_ledger(tmp_path, make_hub, make_device, database, *, wanted, kills, batch, seed):
+def run_ledger(tmp_path, make_hub, make_device, database, *, wanted, kills, batch, pause, seed):
     """Kill device and hub at random moments; returns how many kills there were."""
     print(f"seed {seed}")
     chance = random.Random(seed)
     hub = make_hub(database)
-    device = make_device(tmp_path, hub, wanted, batch)
+    device = make_device(tmp_path, hub, wanted, batch, pause, False)
     device.start()
     done = 0
     while done < kills:
         time.sleep(chance.uniform(0.02, 0.6))
         if chance.random() < 0.5:
-            if device.process.poll() is not None:
-                break
-            time.sleep(chance.uniform(0, 1.2))  # past its imports
+            time.sleep(chance.uniform(0, 3))  # past its imports
             device.kill()
             device.start()
         else:
@@ -97,7 +98,8 @@ def run_ledger(tmp_path, make_hub, make_device, database, *, wanted, kills, batc
             hub.start(wait=chance.random() < 0.7)
         done += 1
     hub.wait()
-    assert device.process.wait(600) == 0
+    (tmp_path / "enough").touch()
+    assert device.process.wait(900) == 0
     return done
 
 
@@ -117,6 +119,7 @@ def test_ledger_over_a_few_kills(tmp_path, make_hub, make_device, sqlite_databas
         wanted=3000,
         kills=5,
         batch=5,
+        pause=0.002,
         seed=time.time_ns(),
     )
     durable, stored = check_ledger(tmp_path, database)
@@ -135,6 +138,7 @@ def test_ledger_over_two_hundred_kills(tmp_path, make_hub, make_device, database
         wanted=110_000,
         kills=210,
         batch=10,
+        pause=0.03,
         seed=time.time_ns(),
     )
     durable, _ = check_ledger(tmp_path, database)

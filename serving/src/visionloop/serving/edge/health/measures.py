@@ -22,6 +22,8 @@ TEXTURED = 8.0
 FEWEST_BLOCKS = 5
 SAME = 0.5
 """Correlation of a block from which it shows what it showed."""
+GONE = 0.08
+"""Share of a block's structure that is only the memory of the looks before."""
 WHITE = 248
 NEWEST = 0.45
 """Weight of the newest look: noise and passers-by are averaged over about three."""
@@ -167,12 +169,13 @@ def _compare(
     shared = block_means(now.structure * reference.structure)[textured]
     known = known[textured]
     likeness = shared / np.sqrt(np.maximum(known * seen, 1e-6))
-    is_same = likeness >= SAME
+    light = _light_ratio(now, reference)
+    is_same = (likeness >= SAME) & (shared / known >= GONE * min(1.0, light))
     lost = 1 - float(is_same.mean())
     if not is_same.any():
         return lost, 1.0, None
     gain = np.maximum(shared / known, 0.02)[is_same]
-    contrast = float(np.median(gain)) / _light_ratio(now, reference)
+    contrast = float(np.median(gain)) / light
     fine = reference.detail[textured][is_same] - reference.noise
     left = now.detail[textured][is_same] - now.noise
     is_seen = fine * gain**2 > 0.5 * now.noise

@@ -146,11 +146,10 @@ def open_peer(onnx: Path, *, threads: int | None) -> Callable[[Frame], Any]:
 
     original = onnxruntime.InferenceSession
 
-    def pinned(path: Any, *arguments: Any, **options: Any) -> Any:
-        settings = onnxruntime.SessionOptions()
+    def pinned(path: Any, sess_options: Any = None, *rest: Any, **options: Any) -> Any:
+        settings = sess_options or onnxruntime.SessionOptions()
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-        options["sess_options"] = settings
-        return original(path, *arguments, **options)
+        return original(path, settings, *rest, **options)
 
     model = YOLO(str(onnx), task="detect")
     if threads == 1:

@@ -36,6 +36,23 @@ def build(workspace: WorkspaceOption = None) -> None:
 
 
 @app.command()
+def tune(workspace: WorkspaceOption = None) -> None:
+    """Measure backends, precisions, threads and sizes on this device, and choose."""
+    from visionloop.serving.tune import tune as run
+
+    report = run(workspace=find_workspace(workspace))
+    for line in report.profile.why:
+        say_step(line)
+    chosen = report.profile.choice
+    said = "" if report.profile.is_met else " (the target is missed)"
+    say_done(
+        f"{chosen.backend} {chosen.precision}, {chosen.threads} thread(s){said}",
+        report.path,
+        "set serving.edge.backend: tuned",
+    )
+
+
+@app.command()
 def edge(
     workspace: WorkspaceOption = None,
     config: Annotated[

@@ -16,15 +16,18 @@ from visionloop.core.errors import PackageError, VisionloopError
 from visionloop.core.progress import say_step
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
+from visionloop.serving.backends.table import ENGINE_BACKENDS
+from visionloop.serving.device_profile import load_profile
 from visionloop.serving.engine_cache import EngineCache
-from visionloop.serving.engines import load_engine, load_manifest
+from visionloop.serving.engines import load_engine, load_manifest, read_variant
 from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams
 from visionloop.serving.parity import NEAR_THRESHOLD, SEARCH_CONFIDENCE, compare_predictions
 from visionloop.serving.predictor import Predictor
+from visionloop.serving.resize_model import resize_model
 
-__all__ = ["check_engine", "prepare_engine", "start_with_engine"]
+__all__ = ["check_engine", "open_tuned", "prepare_engine", "start_with_engine"]
 
 PREFERRED = ("int8", "fp16")
 """Precisions to build where the release's own engine does not fit."""
@@ -68,6 +71,48 @@ def start_with_engine(
 
     say_step(f"ONNX Runtime serves while the {backend} engine is prepared")
     return FailoverPredictor(Predictor(package, threads=threads), prepare)
+
+
+def open_tuned(
+    package: ModelPackage, engine_folder: Path | None, *, cache: Path, spare: int
+) -> Predictor | FailoverPredictor:
+    """The form that ``visionloop serve tune`` chose; without a fitting profile, ONNX Runtime.
+
+    Parameters
+    ----------
+    package : ModelPackage
+    engine_folder : Path or None
+        Of the release.
+    cache : Path
+        Folder of this device's engines; ``device.json`` lies beside it.
+    spare : int
+        Threads of ONNX Runtime where there is no profile.
+    """
+    try:
+        profile = load_profile(cache.parent / "device.json")
+        if profile.package_sha256 != package.sha256:
+            raise PackageError("device.json", "was measured with another package")
+        choice = profile.choice
+        if choice.backend in ENGINE_BACKENDS:
+            return start_with_engine(
+                package, engine_folder, cache=cache, threads=spare, backend=choice.backend
+            )
+        content = package.read_model()
+        if choice.precision != "fp32":
+            if engine_folder is None:
+                raise PackageError(str(package.path), f"its release holds no {choice.precision}")
+            keys = signing.trusted_keys()
+            manifest = load_manifest(
+                engine_folder, package_sha256=package.sha256, trusted_keys=keys
+            )
+            content = read_variant(engine_folder, manifest, choice.precision)
+        resized, content = resize_model(package, content, choice.width, choice.height)
+        return Predictor(resized, backend=choice.backend, threads=choice.threads, model=content)
+    except VisionloopError as error:
+        say_step(
+            f"ONNX Runtime serves, not the tuned form: {error.problems[0]}; visionloop serve tune"
+        )
+        return Predictor(package, threads=spare)
 
 
 def prepare_engine(

@@ -19,6 +19,7 @@ __all__ = [
     "RuleParams",
     "ServingParams",
     "SourceParams",
+    "TuneParams",
 ]
 
 
@@ -52,9 +53,31 @@ class BuildParams(StrictModel):
     timeout_s: float = Field(default=600.0, gt=0, description="for each step of the build")
 
 
+class TuneParams(StrictModel):
+    """What `visionloop serve tune` measures on the device at hand."""
+
+    backends: list[str] = Field(
+        default=["onnxruntime", "openvino", "tensorrt"],
+        description="rows of the backend table; those that are not installed are said",
+    )
+    threads: list[int] = Field(default=[1, 2], min_length=1, description="of one call")
+    sizes: list[int] = Field(
+        default=[], description="further widths of the input, where the graph takes them"
+    )
+    rounds: int = Field(default=30, gt=0, description="timed calls of each form, in turn")
+    images: int = Field(default=32, gt=0, description="pictures that are measured on")
+    target_ms: float = Field(
+        default=0.0, ge=0, description="largest p95; 0 takes latency.per_frame_ms of targets.yaml"
+    )
+    timeout_s: float = Field(default=900.0, gt=0, description="for all of it")
+
+
 class ServingParams(StrictModel):
     """Engines, the edge agent, the HTTP server."""
 
     build: BuildParams = Field(default=BuildParams(), description="precision variants and engines")
+    tune: TuneParams = Field(
+        default=TuneParams(), description="what is measured to choose a backend"
+    )
     edge: EdgeParams = Field(default=EdgeParams(), description="the edge agent")
     http: HttpParams = Field(default=HttpParams(), description="the HTTP server")

@@ -38,8 +38,8 @@ class OnnxRuntimeBackend:
         known = onnxruntime.get_available_providers()
         if self.provider not in known:
             raise MissingExtraError(
-                f"ONNX Runtime's {self.provider}",
-                f"is not in the installed ONNX Runtime (it has {', '.join(known)})",
+                "ONNX Runtime",
+                f"{self.provider} is not in the installed ONNX Runtime ({', '.join(known)})",
                 "install onnxruntime-gpu in place of onnxruntime, or choose another backend",
             )
 

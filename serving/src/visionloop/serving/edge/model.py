@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionloop.serving.device_engines import start_with_engine
+from visionloop.serving.backends.table import ENGINE_BACKENDS
+from visionloop.serving.device_engines import open_tuned, start_with_engine
 from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.manifest import Manifest
@@ -48,7 +49,13 @@ def load_model(
     PackageError
         If ONNX Runtime cannot load the package.
     """
-    if params.backend in ("tensorrt", "tensorrt_rtx"):
+    if params.backend == "tuned":
+        return LoadedModel(
+            release.number,
+            package,
+            open_tuned(package, release.engine, cache=cache, spare=params.threads),
+        )
+    if params.backend in ENGINE_BACKENDS:
         predictor: Predictor | FailoverPredictor = start_with_engine(
             package, release.engine, cache=cache, threads=params.threads, backend=params.backend
         )

@@ -34,12 +34,11 @@ from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.cameras.messages import CameraStatus
 from visionloop.serving.edge.live import Live
-from visionloop.serving.edge.model import load_model
 from visionloop.serving.edge.outbox import read_events
 from visionloop.serving.edge.recording import Recorder
 from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.edge.store import DATABASE_NAME, open_store
-from visionloop.serving.releases import fetch_newest
+from visionloop.serving.edge.updates import Updates
 
 CORES = 2
 SETTLE_S = 15.0
@@ -86,12 +85,18 @@ def watch(place: Workspace, feeds: list[Feed], seconds: float) -> dict[str, Any]
     settings = SettingsFile(place, config)
     sampled = Sampled()
     with closing(open_store(place.edge / DATABASE_NAME)) as connection:
-        state = place.edge / "seen.json"
-        release, package = fetch_newest(releases=place.releases, model=MODEL, state=state)
+        updates = Updates(
+            folder=place.edge,
+            releases=place.releases,
+            model=MODEL,
+            params=settings.params,
+            report=lambda what, facts: say_step(f"{what}: {facts}"),
+        )
         live = Live(
             workspace=place,
             settings=settings,
-            model=load_model(settings.params, release, package),
+            updates=updates,
+            model=updates.open(),
             recorder=Recorder(place.edge, connection),
             connection=connection,
         )

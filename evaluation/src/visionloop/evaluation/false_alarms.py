@@ -25,7 +25,7 @@ from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
 from visionloop.evaluation.inputs import load_inputs
 from visionloop.evaluation.made_day import made_day
-from visionloop.serving.edge.rules import Rule, make_rules
+from visionloop.serving.edge.rules.table import Rule, Scene, make_rules
 from visionloop.serving.params import RuleParams, ServingParams, SourceParams
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.sources.table import open_source
@@ -201,7 +201,7 @@ def _watch(
     for frame in track(frames, name, total=total):
         (prediction,) = predictor.predict([frame.image], minimum_confidence=LOWEST)
         for values, rule in zip(found, rules, strict=True):
-            values.append(_peak(rule, prediction))
+            values.append(_peak(rule, frame, prediction, len(values) / per_second))
     count = len(found[0])
     if not count:
         raise DataError(name, "holds no frame")
@@ -209,9 +209,10 @@ def _watch(
     return [_Peaks(np.array(one, np.float64), times, count / per_second) for one in found]
 
 
-def _peak(rule: Rule, prediction: Prediction) -> float:
-    seen = rule.look(prediction)
-    return 0.0 if seen is None else seen.confidence
+def _peak(rule: Rule, frame: Frame, prediction: Prediction, seconds: float) -> float:
+    height, width = frame.image.shape[:2]
+    seen = rule.look(Scene(prediction, width, height, seconds))
+    return max((one.confidence for one in seen), default=0.0)
 
 
 def _count(

@@ -21,6 +21,7 @@ from visionloop.core.entities import (
 )
 from visionloop.core.errors import PackageError
 from visionloop.core.files import read_json, write_bytes, write_json
+from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.images import read_image
 from visionloop.serving.parity import SEARCH_CONFIDENCE, Parity, compare_predictions
 from visionloop.serving.predictor import Predictor
@@ -44,14 +45,14 @@ def write_golden(folder: Path, predictor: Predictor, images: Sequence[Path]) -> 
     write_json(folder / ANSWERS_NAME, {"answers": rows})
 
 
-def check_golden(folder: Path, predictor: Predictor) -> Parity:
+def check_golden(folder: Path, predictor: Predictor | FailoverPredictor) -> Parity:
     """Answer the golden images here, and compare.
 
     Parameters
     ----------
     folder : Path
         From :func:`write_golden`; its signature was verified by the caller.
-    predictor : Predictor
+    predictor : Predictor or FailoverPredictor
 
     Returns
     -------

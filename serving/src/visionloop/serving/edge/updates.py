@@ -39,6 +39,7 @@ __all__ = ["ModelState", "Shadow", "Updates"]
 
 STATE_NAME = "model.json"
 COPIES_NAME = "models"
+ENGINES_NAME = "engines"
 MAX_STARTS = 2
 """A release in probation with which the agent was started more often is what ended it."""
 
@@ -335,7 +336,7 @@ class Updates:
         folder = self._copy_of(number)
         package = load_package(folder / "package")
         release = Release(self._model, number, folder, package.sha256, "")
-        return load_model(self._params, release, package)
+        return load_model(self._params, release, package, cache=self._folder / ENGINES_NAME)
 
     def _check_golden(self, loaded: LoadedModel) -> None:
         engine = self._copy_of(loaded.number) / "engine"

@@ -76,6 +76,7 @@ def project(tmp_path, request, key_pair, monkeypatch) -> Workspace:
     content["training"] |= {**SMALL, "family": family, **training}
     # One epoch from random weights gives boxes of equal confidence: none is compared here.
     content["training"]["export"] |= {"min_confidence": 0.9, "parity_samples": 3}
+    content["evaluation"]["evaluate"]["slice_columns"] = []
     workspace.params.write_text(yaml.safe_dump(content, sort_keys=False))
     targets = yaml.safe_load(workspace.targets.read_text())
     targets["quality"] = {"metric": targets["quality"]["metric"], "minimum": 0.01}

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 __all__ = ["box_area", "box_iou", "match_boxes", "suppress_non_maximum"]
 
 Boxes = NDArray[np.float32]
+BLOCK = 256
 
 
 def box_area(xyxy: Boxes) -> NDArray[np.float32]:
@@ -81,8 +82,24 @@ def suppress_non_maximum(
     apart = xyxy + (class_id * (float(xyxy.max()) + 1)).astype(np.float32)[:, None]
     order = np.argsort(-confidence, kind="stable")
     kept: list[int] = []
+    # In blocks, so that overlaps are computed at once and memory stays small with many boxes.
     while len(order) and len(kept) < max_boxes:
-        best, rest = int(order[0]), order[1:]
-        kept.append(best)
-        order = rest[box_iou(apart[best : best + 1], apart[rest])[0] <= max_iou]
+        block, order = order[:BLOCK], order[BLOCK:]
+        found = _keep_of_block(apart[block], max_iou)[: max_boxes - len(kept)]
+        kept += block[found].tolist()
+        if len(order):
+            covered = (box_iou(apart[block[found]], apart[order]) > max_iou).any(axis=0)
+            order = order[~covered]
+    return np.array(kept, np.int64)
+
+
+def _keep_of_block(boxes: Boxes, max_iou: float) -> NDArray[np.int64]:
+    """Places of the boxes (N, 4), most important first, that no earlier kept one covers."""
+    overlapping = box_iou(boxes, boxes) > max_iou
+    covered = np.zeros(len(boxes), np.bool_)
+    kept = []
+    for place in range(len(boxes)):
+        if not covered[place]:
+            kept.append(place)
+            covered |= overlapping[place]
     return np.array(kept, np.int64)

@@ -77,6 +77,14 @@ class ParityTargets(StrictModel):
     )
     minimum_iou: float = Field(default=0.99, ge=0, le=1, description="of matched boxes")
     max_metric_loss: float = Field(default=0.005, ge=0, description="FP16 against FP32")
+    max_metric_loss_int8: float = Field(default=0.015, ge=0, description="INT8 against FP32")
+    minimum_agreement: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        description="share of decisions that a precision variant must have in common with FP32; "
+        "what lies within .1 of a threshold may differ",
+    )
 
 
 class DeviceLatencyTargets(StrictModel):

@@ -81,6 +81,11 @@ class Workspace:
         return self.own / "artifacts" / "engine"
 
     @property
+    def engine_cache(self) -> Path:
+        """TensorRT engines of this machine, by key; may be deleted at any time."""
+        return self.root / "artifacts" / "engine_cache"
+
+    @property
     def reports(self) -> Path:
         return self.own / "reports"
 

@@ -13,12 +13,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from visionloop.core.errors import VisionloopError
 
-__all__ = ["run_apart"]
+__all__ = ["call_apart", "run_apart"]
 
 
 def run_apart(function: str, arguments: dict[str, Any], *, timeout_s: float = 600) -> Any:
@@ -54,6 +55,14 @@ def run_apart(function: str, arguments: dict[str, Any], *, timeout_s: float = 60
     raise VisionloopError(function, _why(done))
 
 
+def call_apart(
+    function: Callable[..., Any], arguments: dict[str, Any], *, timeout_s: float = 600
+) -> Any:
+    """As :func:`run_apart`, of a function of a module."""
+    name = f"{function.__module__}:{function.__qualname__}"
+    return run_apart(name, arguments, timeout_s=timeout_s)
+
+
 def _why(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode < 0:
         return f"the process was ended by {signal.Signals(-done.returncode).name}"
@@ -64,7 +73,10 @@ def _why(done: subprocess.CompletedProcess[str]) -> str:
 def _main() -> None:
     module, _, name = sys.argv[1].partition(":")
     function = getattr(importlib.import_module(module), name)
-    answer = function(**json.load(sys.stdin))
+    try:
+        answer = function(**json.load(sys.stdin))
+    except VisionloopError as error:
+        sys.exit(f"{error.subject}: {'; '.join(error.problems)}".replace("\n", " "))
     Path(sys.argv[2]).write_text(json.dumps(answer))
 
 

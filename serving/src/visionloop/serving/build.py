@@ -1,31 +1,38 @@
-"""``visionloop serve build``: a package's FP16 variant, its parity, and a TensorRT engine."""
+"""``visionloop serve build``: precision variants, their parity, and TensorRT engines."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from visionloop.core.config import ProjectParams, load_blocks
-from visionloop.core.errors import DataError, VisionloopError
-from visionloop.core.files import replace_folder, sha256_of_file, write_json
+from visionloop.core.errors import PackageError
+from visionloop.core.files import replace_folder, write_json
 from visionloop.core.progress import say_step
+from visionloop.core.targets import ParityTargets, load_targets
 from visionloop.core.workspace import Workspace
 from visionloop.serving import signing
-from visionloop.serving.apart import run_apart
+from visionloop.serving.engine_cache import EngineCache
 from visionloop.serving.engines import (
     ENGINE_MANIFEST,
-    ENGINE_NAME,
     ENGINE_SIGNATURE,
-    FP16_NAME,
+    EngineFacts,
     EngineManifest,
-    build_engine,
 )
-from visionloop.serving.images import IMAGE_SUFFIXES
-from visionloop.serving.package import MODEL_NAME, load_package
+from visionloop.serving.golden import GOLDEN_NAME, write_golden
+from visionloop.serving.measure import measure_forms
+from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams, ServingParams
-from visionloop.serving.parity import compare_package_with
-from visionloop.serving.precision import write_fp16
+from visionloop.serving.parity_page import write_parity_page
+from visionloop.serving.predictor import Predictor
+from visionloop.serving.reference import (
+    REFERENCE_NAME,
+    Reference,
+    load_reference,
+    reference_of_folder,
+)
+from visionloop.serving.variants import make_variants
 
 __all__ = ["BuildReport", "build"]
 
@@ -37,22 +44,26 @@ class BuildReport:
     Attributes
     ----------
     folder : Path
-        Holds ``model-fp16.onnx``, ``engine.json``, its signature, and the engine.
+        Holds accepted variants, engines, ``engine.json`` and its signature.
+    page : Path
+        The parity page.
     manifest : EngineManifest
     """
 
     folder: Path
+    page: Path
     manifest: EngineManifest
 
 
 def build(
     *, workspace: Workspace, package: Path | None = None, into: Path | None = None
 ) -> BuildReport:
-    """Convert the package to FP16, compare on real images, build an engine, sign all of it.
+    """Make FP16 and INT8, compare them with FP32, build engines of what passed, sign all of it.
 
-    Reads ``artifacts/package`` and a fixed sample of ``data/raw/images``; writes
-    ``artifacts/engine``. Where TensorRT is absent, or FP16 is too far from FP32, no
-    engine is built and ``engine.json`` says why.
+    Reads ``artifacts/package`` and the images of ``reports/export/reference.json`` (where there
+    is none, the first of ``data/raw/images``, with FP32's answers as truth); writes
+    ``artifacts/engine`` and ``reports/parity``. A variant that loses more than ``targets.yaml``
+    allows is left out, and so is its engine; ``engine.json`` says why.
 
     Parameters
     ----------
@@ -65,78 +76,101 @@ def build(
         If the package is not in order.
     DataError
         If there is no image to compare on.
-    VisionloopError
-        If the conversion fails.
     """
     blocks = load_blocks(workspace.params, {"project": ProjectParams, "serving": ServingParams})
     params: BuildParams = blocks["serving"].build
+    limits = load_targets(workspace.targets).parity if workspace.targets.is_file() else None
+    limits = limits or ParityTargets()
     keys, key = signing.trusted_keys(), signing.signing_key()
     loaded = load_package(package or workspace.package, trusted_keys=keys)
+    _refuse_other_task(loaded, blocks["project"])
     folder = into or workspace.engine
-    images = _sample_images(workspace.images, params.parity_images)
-    with replace_folder(folder) as staging:
-        fp16 = staging / FP16_NAME
-        say_step("serving: converting the package to FP16")
-        _apart(write_fp16, {"source": str(loaded.path / MODEL_NAME), "target": str(fp16)}, params)
-        say_step(f"serving: comparing FP16 with FP32 on {len(images)} images")
-        compared = {
-            "package": str(loaded.path),
-            "trusted_keys": [str(path) for path in keys],
-            "model": str(fp16),
-            "images": [str(image) for image in images],
-        }
-        parity = _apart(compare_package_with, compared, params)
+    reference = _find_reference(workspace, loaded, params)
+    with (
+        replace_folder(folder) as staging,
+        tempfile.TemporaryDirectory() as pictures,
+    ):
+        made = make_variants(
+            loaded,
+            folder=staging,
+            pictures=Path(pictures),
+            images=workspace.images,
+            reference=reference,
+            keys=keys,
+            params=params,
+            limits=limits,
+        )
+        accepted = [one.facts for one in made if one.facts.accepted]
+        cache = EngineCache(workspace.engine_cache)
+        engines = [
+            _build_one(cache, staging, one.precision, one.onnx_file, params) for one in accepted
+        ]
+        files = {"fp32": str(loaded.path / MODEL_NAME)}
+        files |= {one.precision: str(staging / one.onnx_file) for one in accepted}
+        say_step("serving: measuring time and memory of each form")
         manifest = EngineManifest(
             package_sha256=loaded.sha256,
-            precision="fp16",
-            onnx_sha256=sha256_of_file(fp16),
-            onnx_file=FP16_NAME,
-            parity=parity,
-            **_build_engine(fp16, staging / ENGINE_NAME, parity, params),
+            model_sha256=loaded.manifest.files[MODEL_NAME],
+            variants=[one.facts for one in made],
+            engines=engines,
+            measured=measure_forms(
+                loaded,
+                keys=keys,
+                models=files,
+                engines={e.precision: str(staging / e.engine_file) for e in engines if e.built},
+                images=[workspace.images / one.file_name for one in reference.samples[:8]],
+                params=params,
+            ),
         )
+        if loaded.manifest.vision_task != "embedding":
+            names = [one.file_name for one in reference.samples[: params.golden_images]]
+            golden = [workspace.images / name for name in names]
+            write_golden(staging / GOLDEN_NAME, Predictor(loaded, threads=1), golden)
         write_json(staging / ENGINE_MANIFEST, manifest.model_dump(mode="json"))
         signing.sign_folder(staging, key=key, signature_name=ENGINE_SIGNATURE)
-    return BuildReport(folder, manifest)
+        page = write_parity_page(workspace.reports / "parity", loaded, manifest, made, limits)
+    return BuildReport(folder, page, manifest)
 
 
-def _build_engine(
-    fp16: Path, engine: Path, parity: dict[str, int | float], params: BuildParams
-) -> dict[str, Any]:
-    """Fields of the manifest that tell about the engine; a failure is a reason, not an end."""
-    if parity["max_difference"] > params.fp16_max_difference:
-        return {
-            "built": False,
-            "reason": f"FP16 differs from FP32 by {parity['max_difference']:.4f}, "
-            f"more than {params.fp16_max_difference}",
-        }
-    say_step("serving: building the TensorRT engine")
-    wanted = {
-        "onnx": str(fp16),
-        "engine": str(engine),
-        "compute_capability": params.compute_capability,
-        "max_batch": params.max_batch,
-    }
-    try:
-        found: dict[str, Any] = _apart(build_engine, wanted, params)
-    except VisionloopError as error:
-        found = {"built": False, "reason": "; ".join(error.problems)}
-    if found["built"]:
-        found["engine_file"] = ENGINE_NAME
-    else:
-        engine.unlink(missing_ok=True)
-    return found
+def _build_one(
+    cache: EngineCache, folder: Path, precision: str, onnx_file: str, params: BuildParams
+) -> EngineFacts:
+    """An engine from the cache, or a new one; a failure is a reason, not an end."""
+    say_step(f"serving: building the TensorRT engine of {precision}")
+    facts, content = cache.provide(
+        onnx=folder / onnx_file,
+        precision=precision,
+        compute_capability=params.compute_capability,
+        max_batch=params.max_batch,
+        timeout_s=params.timeout_s,
+    )
+    if not facts.built or content is None:
+        return facts
+    name = f"model-{precision}.engine"
+    (folder / name).write_bytes(content)
+    return facts.model_copy(update={"engine_file": name})
 
 
-def _apart(function: Any, arguments: dict[str, Any], params: BuildParams) -> Any:
-    name = f"{function.__module__}:{function.__name__}"
-    return run_apart(name, arguments, timeout_s=params.timeout_s)
-
-
-def _sample_images(folder: Path, count: int) -> list[Path]:
-    """The first images in the order of their names: names are hashes, so a random draw."""
-    files = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
-        raise DataError(
-            str(folder), "holds no images to compare FP16 on", "visionloop data import fills it"
+def _refuse_other_task(package: ModelPackage, project: ProjectParams) -> None:
+    """A package of another project must not be compared on this one's pictures."""
+    manifest = package.manifest
+    if manifest.vision_task not in (project.vision_task, "embedding"):
+        raise PackageError(
+            str(package.path),
+            f"is for {manifest.vision_task}, the project for {project.vision_task}",
+            "visionloop train export",
         )
-    return files[:count]
+
+
+def _find_reference(workspace: Workspace, package: ModelPackage, params: BuildParams) -> Reference:
+    """The images of the export; their truth only where it is that of this package's data."""
+    path = workspace.reports / "export" / REFERENCE_NAME
+    if path.is_file():
+        found = load_reference(path)
+        there = [one for one in found.samples if (workspace.images / one.file_name).is_file()]
+        if found.dataset_fingerprint != package.manifest.lineage.dataset_fingerprint:
+            bare = {"class_id": None, "attributes": None, "xyxy": None, "box_class_id": None}
+            there = [one.model_copy(update=bare) for one in there]
+        if there:
+            return found.model_copy(update={"samples": there})
+    return reference_of_folder(workspace.images, params.parity_images + params.calibration_images)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from visionloop.core.cli import WorkspaceOption, new_app
-from visionloop.core.progress import say_done
+from visionloop.core.progress import say_done, say_step
 from visionloop.core.workspace import find_workspace
 
 __all__ = ["app"]
@@ -18,18 +18,38 @@ app = new_app("Build engines, serve models at the edge and over HTTP.")
 
 @app.command()
 def build(workspace: WorkspaceOption = None) -> None:
-    """Convert the package to FP16, compare it, and build a TensorRT engine."""
+    """Make FP16 and INT8 variants, compare them with FP32, build TensorRT engines."""
     from visionloop.serving.build import build as run
 
     report = run(workspace=find_workspace(workspace))
-    manifest = report.manifest
-    made = (
-        f"{manifest.kind} {manifest.tensorrt_version} engine, "
-        f"{manifest.engine_bytes / 1e6:.1f} MB in {manifest.seconds:.1f} s"
-        if manifest.built
-        else f"FP16 model, no engine ({manifest.reason})"
-    )
+    accepted = [one.precision for one in report.manifest.variants if one.accepted]
+    built = [
+        f"{one.kind} {one.tensorrt_version} engine of {one.precision}, "
+        f"{one.engine_bytes / 1e6:.1f} MB{' from the cache' if one.from_cache else ''}"
+        for one in report.manifest.built
+    ]
+    for line in report.manifest.missing:
+        say_step(f"the release {line}")
+    say_done("parity", report.page)
+    made = f"variants: {', '.join(accepted) or 'none'}; {'; '.join(built) or 'no engine'}"
     say_done(made, report.folder, "visionloop watch --once")
+
+
+@app.command()
+def tune(workspace: WorkspaceOption = None) -> None:
+    """Measure backends, precisions, threads and sizes on this device, and choose."""
+    from visionloop.serving.tune import tune as run
+
+    report = run(workspace=find_workspace(workspace))
+    for line in report.profile.why:
+        say_step(line)
+    chosen = report.profile.choice
+    said = "" if report.profile.is_met else " (the target is missed)"
+    say_done(
+        f"{chosen.backend} {chosen.precision}, {chosen.threads} thread(s){said}",
+        report.path,
+        "set serving.edge.backend: tuned",
+    )
 
 
 @app.command()

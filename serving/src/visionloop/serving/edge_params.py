@@ -235,8 +235,10 @@ class EdgeParams(StrictModel):
     site: str = Field(default="site-1", min_length=1, description="the plant")
     model: str = Field(default="", description="name of the releases; empty is project.model")
     releases: str = Field(default="releases", description="folder, relative to the workspace")
-    backend: Literal["onnxruntime", "tensorrt"] = Field(
-        default="onnxruntime", description="tensorrt falls back to onnxruntime and says so"
+    backend: str = Field(
+        default="onnxruntime",
+        description="row of the backend table; with tensorrt, onnxruntime serves until the engine "
+        "of this device is ready; tuned takes what `visionloop serve tune` chose",
     )
     threads: int = Field(default=2, gt=0, description="threads of one call of the model")
     keep_share: float = Field(

@@ -1,175 +1,233 @@
-"""TensorRT engines: building them ahead of time, and the manifest that goes with them.
+"""``engine.json``: which precision variants and TensorRT engines belong to a package, and why not.
 
-TensorRT-RTX builds for a named GPU architecture on a machine without a GPU; TensorRT
-from JetPack builds on the device itself. Both take the precision from the ONNX file.
+The folder travels with a release: accepted variants (ONNX), engines built ahead of time, and
+the reasons for what is missing.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from visionloop.core.config import StrictModel
 from visionloop.core.errors import PackageError
-from visionloop.core.files import sha256_of_bytes
+from visionloop.core.files import canonical_json, sha256_of_bytes, sha256_of_file
 from visionloop.serving import signing
 
 __all__ = [
     "ENGINE_MANIFEST",
     "ENGINE_SIGNATURE",
+    "PRECISIONS",
+    "EngineFacts",
     "EngineManifest",
-    "build_engine",
+    "Precision",
+    "VariantFacts",
+    "engine_key",
     "load_engine",
+    "load_manifest",
+    "read_variant",
 ]
 
 ENGINE_MANIFEST = "engine.json"
 ENGINE_SIGNATURE = "engine.sig"
-ENGINE_NAME = "model.engine"
-FP16_NAME = "model-fp16.onnx"
+
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+RTX_NOTE = (
+    "built ahead of time by TensorRT-RTX on a machine without a GPU: proves parser, builder and "
+    "precision, not the speed of a Jetson, whose compute capability it cannot build for"
+)
 
 
-class EngineManifest(StrictModel):
-    """``engine.json``: what was built from which model, for which TensorRT and GPU."""
+class VariantFacts(StrictModel):
+    """One precision variant of the package's model."""
 
-    format_version: Literal[1] = 1
-    package_sha256: str
-    precision: Literal["fp32", "fp16"]
+    precision: Precision
+    accepted: bool
+    reasons: list[str] = Field(default=[], description="why it was refused")
+    onnx_file: str = Field(default="", description="empty where it was refused")
+    onnx_sha256: str = ""
+    onnx_bytes: int = 0
+    parity: dict[str, int | float | str] = Field(default={}, description="against FP32")
+    kept_in_float: list[str] = Field(default=[], description="layers of INT8 that stay float32")
+    layers: int = Field(default=0, description="layers that INT8 could quantize")
+    calibration: list[str] = Field(default=[], description="images, chosen for coverage")
+    seconds: float = 0.0
+
+
+class EngineFacts(StrictModel):
+    """One TensorRT engine, or why there is none."""
+
+    precision: Precision
     onnx_sha256: str
-    onnx_file: str
-    parity: dict[str, int | float]
     built: bool
     reason: str = ""
-    kind: str = ""
+    kind: str = Field(default="", description="tensorrt or tensorrt_rtx")
     tensorrt_version: str = ""
     compute_capability: str = ""
-    input_shapes: dict[str, list[int]] = Field(default={})
-    layers: dict[str, int] = Field(default={})
+    shapes: dict[str, dict[str, list[int]]] = Field(
+        default={}, description="input to its smallest (min), usual (opt) and largest (max) shape"
+    )
+    layers: dict[str, dict[str, int]] = Field(
+        default={}, description="of the network definition: layer type, data type, count"
+    )
     engine_file: str = ""
     engine_sha256: str = ""
     engine_bytes: int = 0
     seconds: float = 0.0
+    key: str = Field(default="", description="of the cache: see engine_key")
+    from_cache: bool = False
+    note: str = ""
 
 
-def build_engine(
-    *, onnx: str, engine: str, compute_capability: str, max_batch: int
-) -> dict[str, Any]:
-    """Build an engine with the installed TensorRT. Call it apart: a native crash is possible.
+class EngineManifest(StrictModel):
+    """The whole of ``engine.json``."""
 
-    Parameters
-    ----------
-    onnx, engine : str
-        Paths: the model to read and the engine to write.
-    compute_capability : str
-        GPU architecture such as ``"8.0"``, for TensorRT-RTX; TensorRT builds for the
-        GPU that it runs on.
-    max_batch : int
-        Largest batch, where the model takes any number.
+    format_version: Literal[2] = 2
+    package_sha256: str
+    model_sha256: str = Field(default="", description="of the package's own FP32 ONNX")
+    variants: list[VariantFacts] = Field(default=[])
+    engines: list[EngineFacts] = Field(default=[])
+    measured: list[dict[str, float | int | str]] = Field(
+        default=[], description="milliseconds and memory of each form on the machine that built"
+    )
+
+    @property
+    def built(self) -> list[EngineFacts]:
+        """The engines that are there."""
+        return [one for one in self.engines if one.built]
+
+    @property
+    def missing(self) -> list[str]:
+        """What a release goes without, and why, one line each."""
+        lines = [
+            f"goes without {one.precision}: {'; '.join(one.reasons)}"
+            for one in self.variants
+            if not one.accepted
+        ]
+        return lines + [
+            f"goes without an engine of {one.precision}: {one.reason}"
+            for one in self.engines
+            if not one.built
+        ]
+
+    def variant(self, precision: str) -> VariantFacts | None:
+        """The accepted variant of a precision, or None."""
+        found = (v for v in self.variants if v.precision == precision and v.accepted)
+        return next(found, None)
+
+
+def engine_key(
+    *,
+    onnx_sha256: str,
+    precision: str,
+    kind: str,
+    tensorrt_version: str,
+    compute_capability: str,
+    max_batch: int,
+) -> str:
+    """Under which an engine is cached: it is another one if any of these is another.
 
     Returns
     -------
-    dict
-        Fields of :class:`EngineManifest`; ``built`` is False with a reason where
-        TensorRT is not installed or refuses the model.
+    str
+        32 hexadecimal digits.
     """
-    from visionloop.serving.backends.tensorrt_backend import find_tensorrt
-
-    library = find_tensorrt()
-    if library is None:
-        return {"built": False, "reason": "TensorRT is not installed on this machine"}
-    trt = library.module
-    found: dict[str, Any] = {"kind": library.kind, "tensorrt_version": library.version}
-    start = time.monotonic()
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = builder.create_network(strongly_typed)
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(Path(onnx).read_bytes()):
-        errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
-        return {**found, "built": False, "reason": "; ".join(errors)[:500]}
-    config = builder.create_builder_config()
-    if library.kind == "tensorrt_rtx":
-        config.num_compute_capabilities = 1
-        wanted = getattr(trt.ComputeCapability, "SM" + compute_capability.replace(".", ""), None)
-        if wanted is None:
-            reason = f"this TensorRT cannot build for compute capability {compute_capability}"
-            return {**found, "built": False, "reason": reason}
-        config.set_compute_capability(wanted, 0)
-        found["compute_capability"] = compute_capability
-    found["input_shapes"] = _set_profile(builder, network, config, max_batch)
-    found["layers"] = _count_layers(network)
-    serialised = builder.build_serialized_network(network, config)
-    if serialised is None:
-        return {**found, "built": False, "reason": "TensorRT could not build this model"}
-    content = bytes(serialised)
-    Path(engine).write_bytes(content)
-    found |= {"engine_sha256": sha256_of_bytes(content), "engine_bytes": len(content)}
-    return {**found, "built": True, "seconds": round(time.monotonic() - start, 3)}
+    facts = [onnx_sha256, precision, kind, tensorrt_version, compute_capability, str(max_batch)]
+    return sha256_of_bytes(canonical_json(facts))[:32]
 
 
-def _set_profile(builder: Any, network: Any, config: Any, max_batch: int) -> dict[str, list[int]]:
-    """Give free dimensions a range from 1 to ``max_batch``; returns the largest shapes."""
-    profile = builder.create_optimization_profile()
-    largest = {}
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        sizes = [int(size) for size in tensor.shape]
-        low = [1 if size < 0 else size for size in sizes]
-        high = [max_batch if size < 0 else size for size in sizes]
-        if low != sizes:
-            profile.set_shape(tensor.name, low, low, high)
-        largest[str(tensor.name)] = high
-    config.add_optimization_profile(profile)
-    return largest
-
-
-def _count_layers(network: Any) -> dict[str, int]:
-    """Layers by the type of their first output: HALF shows that FP16 is really there."""
-    counts: dict[str, int] = {}
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if layer.num_outputs:
-            name = str(layer.get_output(0).dtype).rpartition(".")[2]
-            counts[name] = counts.get(name, 0) + 1
-    return dict(sorted(counts.items()))
-
-
-def load_engine(
+def load_manifest(
     folder: Path, *, package_sha256: str, trusted_keys: Sequence[Path] | None = None
-) -> tuple[EngineManifest, bytes]:
-    """Verify an engine folder and read the engine that fits this machine's TensorRT.
+) -> EngineManifest:
+    """Verify an engine folder and read its manifest.
 
     Raises
     ------
     PackageError
-        If the folder was changed, belongs to another package, holds no engine, or was
-        built with another TensorRT than the one installed here.
+        If the folder was changed or belongs to another package.
     """
-    from visionloop.serving.backends.tensorrt_backend import find_tensorrt
-
     keys = list(trusted_keys) if trusted_keys is not None else signing.trusted_keys()
     signing.verify_folder(folder, keys=keys, signature_name=ENGINE_SIGNATURE)
     try:
         manifest = EngineManifest.model_validate_json((folder / ENGINE_MANIFEST).read_bytes())
     except (OSError, ValidationError) as error:
-        raise PackageError(str(folder), f"engine.json cannot be read: {error}") from None
+        first = str(error).splitlines()[0]
+        raise PackageError(str(folder), f"engine.json cannot be read: {first}") from None
     if manifest.package_sha256 != package_sha256:
         raise PackageError(str(folder), "the engine was built from another package")
+    return manifest
+
+
+def read_variant(folder: Path, manifest: EngineManifest, precision: str) -> bytes:
+    """The ONNX bytes of an accepted variant.
+
+    Raises
+    ------
+    PackageError
+        If there is none, or its file is not the one of the manifest.
+    """
+    variant = manifest.variant(precision)
+    if variant is None:
+        refused = [one for one in manifest.variants if one.precision == precision]
+        why = "; ".join(refused[0].reasons) if refused else "it was not asked for"
+        raise PackageError(str(folder), f"holds no {precision} variant: {why}")
+    try:
+        content = (folder / variant.onnx_file).read_bytes()
+    except OSError as error:
+        raise PackageError(str(folder / variant.onnx_file), str(error.strerror)) from None
+    if sha256_of_bytes(content) != variant.onnx_sha256:
+        raise PackageError(str(folder / variant.onnx_file), "does not have the SHA-256 it should")
+    return content
+
+
+def load_engine(
+    folder: Path,
+    *,
+    package_sha256: str,
+    trusted_keys: Sequence[Path] | None = None,
+    backend: str = "tensorrt",
+) -> tuple[EngineFacts, bytes]:
+    """Verify an engine folder and read the engine that fits this machine.
+
+    Parameters
+    ----------
+    folder : Path
+    package_sha256 : str
+    trusted_keys : sequence of Path or None
+    backend : str
+        ``tensorrt`` takes any TensorRT of this machine, ``tensorrt_rtx`` only that one.
+
+    Raises
+    ------
+    PackageError
+        If the folder was changed, belongs to another package, holds no engine, or none that
+        was built by the TensorRT and for the GPU of this machine.
+    """
+    from visionloop.serving.backends.tensorrt_backend import find_tensorrt, gpu_capability
+
+    manifest = load_manifest(folder, package_sha256=package_sha256, trusted_keys=trusted_keys)
     if not manifest.built:
-        raise PackageError(str(folder), f"holds no engine: {manifest.reason}")
-    library = find_tensorrt()
+        reasons = "; ".join(sorted({one.reason for one in manifest.engines})) or "none was built"
+        raise PackageError(str(folder), f"holds no engine: {reasons}")
+    library = find_tensorrt("tensorrt_rtx" if backend == "tensorrt_rtx" else "")
     here = (library.kind, library.version) if library else ("no TensorRT", "")
-    if here != (manifest.kind, manifest.tensorrt_version):
-        raise PackageError(
-            str(folder),
-            f"was built by {manifest.kind} {manifest.tensorrt_version}; here is {' '.join(here)}",
-            "build it here: visionloop serve build",
-        )
-    content = (folder / manifest.engine_file).read_bytes()
-    if sha256_of_bytes(content) != manifest.engine_sha256:
-        raise PackageError(str(folder), "the engine does not have the SHA-256 of engine.json")
-    return manifest, content
+    gpu = gpu_capability()
+    problems = []
+    for one in manifest.built:
+        if (one.kind, one.tensorrt_version) != here:
+            made = f"{one.kind} {one.tensorrt_version}"
+            problems.append(f"was built by {made}; here is {' '.join(here)}".rstrip())
+        elif gpu and one.compute_capability and one.compute_capability != gpu:
+            problems.append(f"was built for a GPU of {one.compute_capability}; here is {gpu}")
+        elif sha256_of_file(folder / one.engine_file) != one.engine_sha256:
+            problems.append("the engine does not have the SHA-256 of engine.json")
+        else:
+            return one, (folder / one.engine_file).read_bytes()
+    raise PackageError(
+        str(folder), sorted(set(problems)), "it is built here: visionloop serve build"
+    )

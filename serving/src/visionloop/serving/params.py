@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from visionloop.core.config import StrictModel
@@ -17,26 +19,68 @@ __all__ = [
     "RuleParams",
     "ServingParams",
     "SourceParams",
+    "TuneParams",
 ]
 
 
 class BuildParams(StrictModel):
-    """FP16 variants and engines."""
+    """Precision variants and engines."""
 
-    parity_images: int = Field(default=32, gt=0, description="images that FP16 is compared on")
-    fp16_max_difference: float = Field(
-        default=0.05, gt=0, description="largest difference of a probability or confidence"
+    precisions: list[Literal["fp16", "int8"]] = Field(
+        default=["fp16", "int8"], description="variants to make; refused ones are left out"
     )
+    parity_images: int = Field(
+        default=128, gt=0, description="images on which a variant is compared with FP32"
+    )
+    golden_images: int = Field(
+        default=4, ge=1, le=32, description="images shipped with their answers: devices check them"
+    )
+    calibration_images: int = Field(
+        default=48, gt=0, description="images that give INT8 its ranges, chosen for coverage"
+    )
+    search_images: int = Field(
+        default=24, gt=0, description="of these, so many judge which layers stay in float"
+    )
+    search_budget: float = Field(
+        default=0.01,
+        ge=0,
+        description="metric lost plus .3 times the share of decisions changed, on the calibration "
+        "images, at which no further layer is kept in float",
+    )
+    search_seconds: float = Field(default=240.0, gt=0, description="time for that search")
     compute_capability: str = Field(
         default="8.0", pattern=r"^\d+\.\d$", description="GPU that TensorRT-RTX builds for"
     )
-    max_batch: int = Field(default=8, gt=0, description="largest batch of the engine")
+    max_batch: int = Field(default=8, gt=0, description="largest batch of the engines")
+    latency_calls: int = Field(default=30, gt=0, description="timed calls of each form")
     timeout_s: float = Field(default=600.0, gt=0, description="for each step of the build")
+
+
+class TuneParams(StrictModel):
+    """What `visionloop serve tune` measures on the device at hand."""
+
+    backends: list[str] = Field(
+        default=["onnxruntime", "openvino", "tensorrt"],
+        description="rows of the backend table; those that are not installed are said",
+    )
+    threads: list[int] = Field(default=[1, 2], min_length=1, description="of one call")
+    sizes: list[int] = Field(
+        default=[], description="further widths of the input, where the graph takes them"
+    )
+    rounds: int = Field(default=30, gt=0, description="timed calls of each form, in turn")
+    images: int = Field(default=32, gt=0, description="pictures that are measured on")
+    target_ms: float = Field(
+        default=0.0, ge=0, description="largest p95; 0 takes latency.per_frame_ms of targets.yaml"
+    )
+    timeout_s: float = Field(default=900.0, gt=0, description="for all of it")
 
 
 class ServingParams(StrictModel):
     """Engines, the edge agent, the HTTP server."""
 
-    build: BuildParams = Field(default=BuildParams(), description="FP16 variants and engines")
+    build: BuildParams = Field(default=BuildParams(), description="precision variants and engines")
+    tune: TuneParams = Field(
+        default=TuneParams(), description="what is measured to choose a backend"
+    )
     edge: EdgeParams = Field(default=EdgeParams(), description="the edge agent")
     http: HttpParams = Field(default=HttpParams(), description="the HTTP server")

@@ -118,12 +118,15 @@ def decode_yolo(
     if not np.isfinite(output).all():
         raise ValueError("boxes and confidences must be finite")
     by_class = output[4:]
-    class_id = by_class.argmax(axis=0)
+    # The class is looked for only where one of them can count: most places hold nothing.
     confidence = by_class.max(axis=0)
-    kept = np.flatnonzero(confidence >= minimum_confidence[class_id])
+    kept = np.flatnonzero(confidence >= minimum_confidence.min())
+    class_id = np.zeros(len(confidence), np.int64)
+    class_id[kept] = by_class[:, kept].argmax(axis=0)
+    kept = kept[confidence[kept] >= minimum_confidence[class_id[kept]]]
     if len(kept) > MAX_CANDIDATES:
         kept = kept[np.argsort(-confidence[kept], kind="stable")[:MAX_CANDIDATES]]
-    class_id, confidence = class_id[kept].astype(np.int64), np.clip(confidence[kept], 0, 1)
+    class_id, confidence = class_id[kept], np.clip(confidence[kept], 0, 1)
     xyxy = _to_original(output[:4, kept].T, placement)
     best = suppress_non_maximum(xyxy, confidence, class_id, max_iou=max_iou, max_boxes=max_boxes)
     return Detections(xyxy[best], class_id[best], confidence[best])

@@ -6,6 +6,7 @@ measured is what is shipped.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.entities import Prediction
-from visionloop.core.errors import PackageError
+from visionloop.core.errors import DataError, PackageError
 from visionloop.core.plugins import resolve
 from visionloop.serving.backends.table import BACKENDS
 from visionloop.serving.package import ModelPackage
 from visionloop.serving.postprocess import decode
-from visionloop.serving.preprocess import Placement, make_batch
+from visionloop.serving.preprocess import BatchMaker, Placement
 
 if TYPE_CHECKING:
     from visionloop.serving.backends.table import Backend
@@ -89,6 +90,7 @@ class Predictor:
             threads=threads,
         )
         _check_shapes(package, self._backend)
+        self._makers = threading.local()  # each thread fills a batch of its own
         self._fixed_batch = self._backend.input_shape[0]
         self._batch_size = self._fixed_batch or batch_size
 
@@ -115,6 +117,8 @@ class Predictor:
         PackageError
             If the package only embeds, or the model answers with numbers that are not
             finite.
+        DataError
+            If an image is not uint8 (H, W, 3).
         """
         return self.predict_timed(images, minimum_confidence=minimum_confidence)[0]
 
@@ -159,6 +163,8 @@ class Predictor:
         name = self._embedding_name()
         if name is None:
             raise PackageError(str(self.package.path), "gives no embedding")
+        if not len(images):
+            raise DataError("batch", "there is no image in it")
         rows = []
         for chunk in self._chunks(images):
             batch, _ = self._make_batch(chunk)
@@ -187,7 +193,13 @@ class Predictor:
             yield images[start : start + self._batch_size]
 
     def _make_batch(self, chunk: Images) -> tuple[NDArray[np.float32], list[Placement]]:
-        batch, placements = make_batch(chunk, self.package.manifest.input)
+        maker: BatchMaker | None = getattr(self._makers, "maker", None)
+        if maker is None:
+            maker = self._makers.maker = BatchMaker(self.package.manifest.input)
+        try:
+            batch, placements = maker.make(chunk)
+        except ValueError as error:
+            raise DataError("picture", str(error)) from None
         missing = (self._fixed_batch or 0) - len(chunk)
         if missing > 0:
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
@@ -232,7 +244,10 @@ def _check_shapes(package: ModelPackage, backend: Backend) -> None:
     if len(found) != 4 or any(
         a is not None and b is not None and a != b for a, b in zip(expected, found, strict=True)
     ):
-        problems.append(f"the model takes {found}, the manifest says {expected}")
+        hint = ""
+        if len(found) == 4 and found[3] == 3 and found[1] != 3:
+            hint = " (channels come last in the model: export it with channels first)"
+        problems.append(f"the model takes {found}, the manifest says {expected}{hint}")
     for name in filter(None, (outputs.answer, outputs.embedding, outputs.heatmap)):
         if name not in backend.output_shapes:
             known = ", ".join(backend.output_shapes)

@@ -22,6 +22,7 @@ from visionloop.serving.images import read_image
 from visionloop.serving.manifest import CalibrationFacts, Lineage, Manifest, ModelOutputs
 from visionloop.serving.package import ModelPackage, load_package, write_package
 from visionloop.serving.parity import Parity
+from visionloop.serving.reference import REFERENCE_NAME, save_reference
 from visionloop.serving.signing import signing_key
 from visionloop.training.calibration.calibrate import Calibration, calibrate
 from visionloop.training.calibration.report import write_calibration
@@ -30,6 +31,7 @@ from visionloop.training.families.table import load_family
 from visionloop.training.onnx_files import fix_batch
 from visionloop.training.params import ExportParams, TrainingParams
 from visionloop.training.parity import compare_package, parity_problems
+from visionloop.training.reference import make_reference
 
 __all__ = ["ExportReport", "candidate_package", "export"]
 
@@ -96,7 +98,8 @@ def export(*, workspace: Workspace) -> ExportReport:
     """
     blocks = load_blocks(workspace.params, {"project": ProjectParams, "training": TrainingParams})
     params: ExportParams = blocks["training"].export
-    limits = load_targets(workspace.targets).parity
+    targets = load_targets(workspace.targets)
+    limits, metric = targets.parity, targets.quality.metric
     signing_key()  # a missing key is said before the minutes of work, not after
     checkpoint = load_checkpoint(workspace.checkpoint)
     version = _load_version(workspace, checkpoint.facts)
@@ -125,6 +128,9 @@ def export(*, workspace: Workspace) -> ExportReport:
         problems = parity_problems(parity, limits)
         _write_parity(workspace, parity, problems, limits, candidate, checkpoint)
         write_calibration(workspace.reports / "export", calibration)
+        save_reference(
+            workspace.reports / "export" / REFERENCE_NAME, make_reference(version, metric)
+        )
         if problems:
             raise RefusedError(
                 f"package of {checkpoint.facts.name}",

@@ -1,13 +1,13 @@
-"""ONNX Runtime on the CPU: the backend that every machine has."""
+"""ONNX Runtime: the backend that every machine has; CUDA and TensorRT by its providers."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.core.errors import PackageError
+from visionloop.core.errors import MissingExtraError, PackageError
 
-__all__ = ["OnnxRuntimeBackend"]
+__all__ = ["CudaBackend", "OnnxRuntimeBackend", "TensorRtProviderBackend"]
 
 ERRORS_ONLY = 3
 
@@ -30,8 +30,18 @@ class OnnxRuntimeBackend:
         If ONNX Runtime cannot load the model, or it has more than one input.
     """
 
+    provider = "CPUExecutionProvider"
+
     def __init__(self, model: bytes, *, subject: str, threads: int | None = None) -> None:
         import onnxruntime
+
+        known = onnxruntime.get_available_providers()
+        if self.provider not in known:
+            raise MissingExtraError(
+                "ONNX Runtime",
+                f"{self.provider} is not in the installed ONNX Runtime ({', '.join(known)})",
+                "install onnxruntime-gpu in place of onnxruntime, or choose another backend",
+            )
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
@@ -39,12 +49,13 @@ class OnnxRuntimeBackend:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(model, options, providers=[self.provider])
         except Exception as error:
             text = " ".join(str(error).split())[:300]
             raise PackageError(subject, f"ONNX Runtime cannot load it: {text}") from None
+        if self.provider not in self._session.get_providers():
+            # ONNX Runtime falls back to the CPU without an error; whoever asked must know.
+            raise PackageError(subject, f"{self.provider} cannot run on this machine")
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             raise PackageError(subject, f"has {len(inputs)} inputs instead of one image")
@@ -57,6 +68,18 @@ class OnnxRuntimeBackend:
         names = list(self.output_shapes)
         answers = self._session.run(names, {self._input: batch})
         return {name: np.asarray(a, np.float32) for name, a in zip(names, answers, strict=True)}
+
+
+class CudaBackend(OnnxRuntimeBackend):
+    """The same on a GPU by CUDA (``onnxruntime-gpu``)."""
+
+    provider = "CUDAExecutionProvider"
+
+
+class TensorRtProviderBackend(OnnxRuntimeBackend):
+    """The same on a GPU by TensorRT inside ONNX Runtime, which builds its engine at start."""
+
+    provider = "TensorrtExecutionProvider"
 
 
 def _sizes(shape: list[int | str | None]) -> tuple[int | None, ...]:

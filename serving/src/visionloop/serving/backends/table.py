@@ -7,14 +7,24 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BACKENDS", "Backend"]
+__all__ = ["BACKENDS", "ENGINE_BACKENDS", "Backend"]
+
+_ONNX = "visionloop.serving.backends.onnxruntime_backend"
+_TENSORRT = "visionloop.serving.backends.tensorrt_backend"
 
 BACKENDS = {
-    "onnxruntime": "visionloop.serving.backends.onnxruntime_backend:OnnxRuntimeBackend",
-    "tensorrt": "visionloop.serving.backends.tensorrt_backend:TensorRtBackend",
+    "onnxruntime": f"{_ONNX}:OnnxRuntimeBackend",
+    "onnxruntime-cuda": f"{_ONNX}:CudaBackend",
+    "onnxruntime-tensorrt": f"{_ONNX}:TensorRtProviderBackend",
+    "openvino": "visionloop.serving.backends.openvino_backend:OpenVinoBackend",
+    "tensorrt": f"{_TENSORRT}:TensorRtBackend",
+    "tensorrt_rtx": f"{_TENSORRT}:TensorRtxBackend",
 }
 """Name to class; each is built with ``(model, subject=..., threads=...)``: the bytes of an
-ONNX model, or of an engine."""
+ONNX model, or, for ``tensorrt`` and ``tensorrt_rtx``, of an engine."""
+
+ENGINE_BACKENDS = ("tensorrt", "tensorrt_rtx")
+"""Backends that take an engine in place of an ONNX model."""
 
 
 class Backend(Protocol):

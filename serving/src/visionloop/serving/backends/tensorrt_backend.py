@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from visionloop.core.errors import MissingExtraError, PackageError
 
-__all__ = ["TensorRtBackend", "TensorRtLibrary", "find_tensorrt"]
+__all__ = [
+    "TensorRtBackend",
+    "TensorRtLibrary",
+    "TensorRtxBackend",
+    "find_tensorrt",
+    "gpu_capability",
+]
 
 MODULES = {
     "tensorrt": "tensorrt",
@@ -35,9 +41,11 @@ class TensorRtLibrary:
     version: str
 
 
-def find_tensorrt() -> TensorRtLibrary | None:
-    """The installed TensorRT, or None."""
+def find_tensorrt(wanted: str = "") -> TensorRtLibrary | None:
+    """The installed TensorRT, or None; ``wanted`` takes one kind only."""
     for name, kind in MODULES.items():
+        if wanted and kind != wanted:
+            continue
         try:
             module = importlib.import_module(name)
         except (ImportError, OSError, RuntimeError):
@@ -45,6 +53,23 @@ def find_tensorrt() -> TensorRtLibrary | None:
         if hasattr(module, "Builder"):
             return TensorRtLibrary(module, kind, str(module.__version__))
     return None
+
+
+def gpu_capability() -> str:
+    """Compute capability of the first GPU, for example ``"8.7"``; empty where there is none."""
+    try:
+        cuda = _import_cuda()
+        attributes = cuda.cudaDeviceAttr
+        numbers = [
+            _unwrap(cuda.cudaDeviceGetAttribute(one, 0), "GPU")
+            for one in (
+                attributes.cudaDevAttrComputeCapabilityMajor,
+                attributes.cudaDevAttrComputeCapabilityMinor,
+            )
+        ]
+    except (MissingExtraError, PackageError, RuntimeError, OSError):
+        return ""
+    return ".".join(str(int(number)) for number in numbers)
 
 
 class TensorRtBackend:
@@ -68,8 +93,10 @@ class TensorRtBackend:
         If this machine cannot run the engine.
     """
 
+    kind = ""
+
     def __init__(self, model: bytes, *, subject: str, threads: int | None = None) -> None:
-        library = find_tensorrt()
+        library = find_tensorrt(self.kind)
         if library is None:
             raise MissingExtraError(
                 "backend 'tensorrt'",
@@ -89,6 +116,7 @@ class TensorRtBackend:
                 "build it here again: visionloop serve build",
             )
         self._context = self._engine.create_execution_context()
+        self._buffers: dict[str, tuple[Any, int]] = {}
         self._stream = self._call(self._cuda.cudaStreamCreate())
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         is_input = {
@@ -113,27 +141,39 @@ class TensorRtBackend:
         }
         to_device = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         to_host = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        buffers: list[Any] = []
-        try:
-            for name, array in {self._input: batch, **outputs}.items():
-                buffers.append(self._call(self._cuda.cudaMalloc(array.nbytes)))
-                self._context.set_tensor_address(name, int(buffers[-1]))
-            self._copy(buffers[0], batch.ctypes.data, batch.nbytes, to_device)
-            if not self._context.execute_async_v3(int(self._stream)):
-                raise PackageError(self._subject, "the engine failed on this batch")
-            for buffer, array in zip(buffers[1:], outputs.values(), strict=True):
-                self._copy(array.ctypes.data, buffer, array.nbytes, to_host)
-            self._call(self._cuda.cudaStreamSynchronize(self._stream))
-        finally:
-            for buffer in buffers:
-                self._cuda.cudaFree(buffer)
+        for name, array in {self._input: batch, **outputs}.items():
+            self._context.set_tensor_address(name, int(self._device_buffer(name, array.nbytes)))
+        self._copy(self._buffers[self._input][0], batch.ctypes.data, batch.nbytes, to_device)
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise PackageError(self._subject, "the engine failed on this batch")
+        for name, array in outputs.items():
+            self._copy(array.ctypes.data, self._buffers[name][0], array.nbytes, to_host)
+        self._call(self._cuda.cudaStreamSynchronize(self._stream))
         return outputs
+
+    def _device_buffer(self, name: str, size: int) -> Any:
+        """Memory on the GPU for a tensor; kept for the next call, made anew where it must grow."""
+        if name not in self._buffers or self._buffers[name][1] < size:
+            if name in self._buffers:
+                self._cuda.cudaFree(self._buffers.pop(name)[0])
+            self._buffers[name] = (self._call(self._cuda.cudaMalloc(size)), size)
+        return self._buffers[name][0]
+
+    def __del__(self) -> None:
+        for buffer, _ in getattr(self, "_buffers", {}).values():
+            self._cuda.cudaFree(buffer)
 
     def _copy(self, target: Any, source: Any, size: int, kind: Any) -> None:
         self._call(self._cuda.cudaMemcpyAsync(target, source, size, kind, self._stream))
 
     def _call(self, answer: tuple[Any, ...]) -> Any:
         return _unwrap(answer, self._subject)
+
+
+class TensorRtxBackend(TensorRtBackend):
+    """The same, by ``tensorrt_rtx`` alone where both are installed."""
+
+    kind = "tensorrt_rtx"
 
 
 def _import_cuda() -> Any:

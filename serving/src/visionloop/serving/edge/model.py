@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from visionloop.core.errors import MissingExtraError, PackageError
-from visionloop.core.progress import say_step
+from visionloop.serving.backends.table import ENGINE_BACKENDS
+from visionloop.serving.device_engines import open_tuned, start_with_engine
 from visionloop.serving.edge_params import EdgeParams
-from visionloop.serving.engines import load_engine
+from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.manifest import Manifest
 from visionloop.serving.package import ModelPackage
 from visionloop.serving.predictor import Predictor
@@ -22,7 +23,7 @@ class LoadedModel:
 
     number: int
     package: ModelPackage
-    predictor: Predictor
+    predictor: Predictor | FailoverPredictor
 
     @property
     def manifest(self) -> Manifest:
@@ -30,22 +31,34 @@ class LoadedModel:
         return self.package.manifest
 
 
-def load_model(params: EdgeParams, release: Release, package: ModelPackage) -> LoadedModel:
-    """Load with the backend that was asked for; where it cannot run here, with ONNX Runtime,
-    and say so.
+def load_model(
+    params: EdgeParams, release: Release, package: ModelPackage, *, cache: Path
+) -> LoadedModel:
+    """Load so that it serves at once: by ONNX Runtime, until an engine of this device is ready.
+
+    Parameters
+    ----------
+    params : EdgeParams
+    release : Release
+    package : ModelPackage
+    cache : Path
+        Folder of the TensorRT engines that were built on this device.
 
     Raises
     ------
     PackageError
         If ONNX Runtime cannot load the package.
     """
-    if params.backend == "tensorrt":
-        try:
-            if release.engine is None:
-                raise PackageError(str(release.folder), "holds no engine")
-            _, engine = load_engine(release.engine, package_sha256=package.sha256)
-            predictor = Predictor(package, backend="tensorrt", model=engine)
-            return LoadedModel(release.number, package, predictor)
-        except (PackageError, MissingExtraError) as error:
-            say_step(f"edge: ONNX Runtime serves instead of TensorRT: {error.problems[0]}")
-    return LoadedModel(release.number, package, Predictor(package, threads=params.threads))
+    if params.backend == "tuned":
+        return LoadedModel(
+            release.number,
+            package,
+            open_tuned(package, release.engine, cache=cache, spare=params.threads),
+        )
+    if params.backend in ENGINE_BACKENDS:
+        predictor: Predictor | FailoverPredictor = start_with_engine(
+            package, release.engine, cache=cache, threads=params.threads, backend=params.backend
+        )
+    else:
+        predictor = Predictor(package, backend=params.backend, threads=params.threads)
+    return LoadedModel(release.number, package, predictor)

@@ -1,0 +1,261 @@
+"""``visionloop serve tune``: measure every form of a package on this device and choose one.
+
+Backends, precisions, threads and input sizes are measured in turn, picture by picture, so that
+what else the machine does falls on all of them alike. Of the forms that keep the target the one
+that costs least processor time is chosen: the rest is room for cameras. More threads are not
+taken to be faster: two that wait for each other can be slower than one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionloop.core.config import load_block, load_project
+from visionloop.core.errors import DataError, PackageError, VisionloopError
+from visionloop.core.progress import say_step
+from visionloop.core.targets import ParityTargets, load_targets
+from visionloop.core.workspace import Workspace
+from visionloop.serving import signing
+from visionloop.serving.apart import call_apart
+from visionloop.serving.backends.table import ENGINE_BACKENDS
+from visionloop.serving.device_profile import (
+    Choice,
+    DeviceProfile,
+    MeasuredForm,
+    profile_path,
+    save_profile,
+)
+from visionloop.serving.engines import EngineManifest, load_manifest
+from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
+from visionloop.serving.params import ServingParams, TuneParams
+from visionloop.serving.reference import (
+    REFERENCE_NAME,
+    Reference,
+    load_reference,
+    reference_of_folder,
+)
+from visionloop.serving.tune_measure import measure_in_turn
+
+__all__ = ["TuneReport", "choose", "tune"]
+
+
+@dataclass(frozen=True)
+class TuneReport:
+    """What was chosen.
+
+    Attributes
+    ----------
+    path : Path
+        The device profile.
+    profile : DeviceProfile
+    """
+
+    path: Path
+    profile: DeviceProfile
+
+
+def tune(*, workspace: Workspace) -> TuneReport:
+    """Measure the forms of the package (of the newest release, where there is no package here).
+
+    Reads ``artifacts/package`` and ``artifacts/engine``, or the newest release; writes
+    ``edge/device.json``, which the edge agent follows with ``serving.edge.backend: tuned``.
+
+    Raises
+    ------
+    PackageError
+        If there is no package, or none of its forms runs here.
+    DataError
+        If there is no image to measure on.
+    """
+    params: TuneParams = load_block(workspace.params, "serving", ServingParams).tune
+    keys = signing.trusted_keys()
+    package, folder = _find_package(workspace, keys)
+    manifest = None
+    if folder is not None:
+        manifest = load_manifest(folder, package_sha256=package.sha256, trusted_keys=keys)
+    targets = load_targets(workspace.targets) if workspace.targets.is_file() else None
+    target_ms = params.target_ms or (targets.latency.per_frame_ms if targets else 50.0)
+    limits = targets.parity if targets else ParityTargets()
+    reference, images = _find_images(workspace, params.images)
+    forms = _list_forms(package, manifest, folder, params)
+    say_step(f"serving: measuring {len(forms)} forms, {params.rounds} rounds in turn")
+    rows = call_apart(
+        measure_in_turn,
+        {
+            "package": str(package.path),
+            "trusted_keys": [str(key) for key in keys],
+            "forms": forms,
+            "images": str(images),
+            "reference": reference.model_dump(mode="json"),
+            "rounds": params.rounds,
+        },
+        timeout_s=params.timeout_s,
+    )
+    measured = [MeasuredForm(**row) for row in rows]
+    choice, is_met, why = choose(measured, target_ms=target_ms, max_loss=limits.max_metric_loss)
+    profile = DeviceProfile(
+        package_sha256=package.sha256,
+        machine=f"{platform.machine()}, {os.cpu_count()} cores",
+        target_ms=target_ms,
+        is_met=is_met,
+        choice=choice,
+        why=why,
+        measured=measured,
+    )
+    return TuneReport(save_profile(profile_path(workspace), profile), profile)
+
+
+def choose(
+    measured: Sequence[MeasuredForm], *, target_ms: float, max_loss: float
+) -> tuple[Choice, bool, list[str]]:
+    """The form to run, whether it keeps the target, and why it was chosen.
+
+    Parameters
+    ----------
+    measured : sequence of MeasuredForm
+    target_ms : float
+        Largest p95.
+    max_loss : float
+        Of the metric, that another input size may cost.
+
+    Raises
+    ------
+    PackageError
+        If no form runs.
+    """
+    able = [one for one in measured if not one.reason]
+    if not able:
+        reasons = sorted({one.reason for one in measured})
+        raise PackageError("package", ["no form of it runs here", *reasons])
+    full = max(one.width * one.height for one in able)
+    good = [one for one in able if one.width * one.height == full or one.loss <= max_loss]
+    fitting = [one for one in good if one.p95_ms <= target_ms]
+    best = (
+        min(fitting, key=lambda one: one.cpu_ms)
+        if fitting
+        else min(good, key=lambda one: one.p95_ms)
+    )
+    name = _name(best)
+    why = [
+        f"{name}: p95 {best.p95_ms:.1f} ms (target {target_ms:g}), {best.cpu_ms:.1f} ms of the "
+        "processor a picture: "
+        + (
+            f"the cheapest of {len(fitting)} forms that keep the target"
+            if fitting
+            else f"the fastest of {len(good)} forms; none keeps the target"
+        )
+    ]
+    others = [one for one in able if _name(one) != name]
+    others.sort(key=lambda one: one.cpu_ms)
+    if others:
+        why.append(
+            f"next: {_name(others[0])}, p95 {others[0].p95_ms:.1f} ms, "
+            f"{others[0].cpu_ms:.1f} ms of the processor"
+        )
+    for one in able:
+        same = (one.backend, one.precision, one.width) == (best.backend, best.precision, best.width)
+        if same and one.threads != best.threads:
+            ratio = one.p50_ms / best.p50_ms
+            says = f"{ratio:.1f} times slower" if ratio > 1 else f"{1 / ratio:.1f} times faster"
+            why.append(
+                f"with {one.threads} threads in place of {best.threads} it is {says} (median) and "
+                f"costs {one.cpu_ms / best.cpu_ms:.1f} times the processor time"
+            )
+    why += [
+        f"{_name(one)} costs {one.loss:.4f} of {one.metric}, more than {max_loss}"
+        for one in able
+        if one not in good
+    ]
+    why += sorted({f"{_name(one)} was not run: {one.reason}" for one in measured if one.reason})
+    fields = {name: getattr(best, name) for name in Choice.model_fields}
+    return Choice(**fields), bool(fitting), why
+
+
+def _name(form: Choice) -> str:
+    threads = f"{form.threads} thread{'s' if form.threads > 1 else ''}"
+    return f"{form.backend} {form.precision}, {threads}, {form.width} x {form.height}"
+
+
+def _list_forms(
+    package: ModelPackage,
+    manifest: EngineManifest | None,
+    folder: Path | None,
+    params: TuneParams,
+) -> list[dict[str, Any]]:
+    """Every combination that there are files for."""
+    spec = package.manifest.input
+    files: dict[str, Path] = {"fp32": package.path / MODEL_NAME}
+    engines: dict[str, Path] = {}
+    if manifest is not None and folder is not None:
+        files |= {v.precision: folder / v.onnx_file for v in manifest.variants if v.accepted}
+        engines = {one.precision: folder / one.engine_file for one in manifest.built}
+    sizes = [(spec.width, spec.height)]
+    sizes += [
+        (size, max(32, round(size * spec.height / spec.width)))
+        for size in params.sizes
+        if size != spec.width
+    ]
+    forms = []
+    for backend in params.backends:
+        is_engine = backend in ENGINE_BACKENDS
+        for precision, path in (engines if is_engine else files).items():
+            for width, height in sizes[:1] if is_engine else sizes:
+                for threads in params.threads[:1] if is_engine else params.threads:
+                    forms.append(
+                        {
+                            "backend": backend,
+                            "precision": precision,
+                            "threads": threads,
+                            "width": width,
+                            "height": height,
+                            "model": str(path),
+                        }
+                    )
+    return forms
+
+
+def _find_package(workspace: Workspace, keys: Sequence[Path]) -> tuple[ModelPackage, Path | None]:
+    """The package here with its engine folder, or those of the newest release."""
+    if workspace.package.is_dir():
+        package = load_package(workspace.package, trusted_keys=keys)
+        folder = workspace.engine if workspace.engine.is_dir() else None
+        if folder is not None:
+            try:
+                load_manifest(folder, package_sha256=package.sha256, trusted_keys=keys)
+            except VisionloopError as error:
+                say_step(f"artifacts/engine is left out: {error.problems[0]}")
+                folder = None
+        return package, folder
+    from visionloop.serving.releases import newest
+
+    model = load_project(workspace.params).model
+    release = newest(workspace.releases, model, keys)
+    if release is None:
+        raise PackageError(
+            str(workspace.package), "there is no package and no release", "visionloop train export"
+        )
+    return load_package(release.package, trusted_keys=keys), release.engine
+
+
+def _find_images(workspace: Workspace, count: int) -> tuple[Reference, Path]:
+    """Images with truth from the export, else collected ones, else those that the edge kept."""
+    path = workspace.reports / "export" / REFERENCE_NAME
+    if path.is_file():
+        known = load_reference(path)
+        there = [one for one in known.samples if (workspace.images / one.file_name).is_file()]
+        val = [one for one in there if one.split == "val"] or there
+        if val:
+            return known.model_copy(update={"samples": val[:count]}), workspace.images
+    for folder in (workspace.images, workspace.edge / "frames"):
+        try:
+            return reference_of_folder(folder, count), folder
+        except DataError:
+            continue
+    raise DataError(
+        str(workspace.images), "holds no images to measure on", "visionloop data import fills it"
+    )

@@ -180,4 +180,4 @@ def _ring(ring: Sequence[float]) -> NDArray[np.int32]:
     """Corners as OpenCV counts them: a pixel's centre is whole, and parts of pixels count."""
     corners = np.array(ring, np.float64).reshape(-1, 2)
     inward = 0.5 + 0.25 * np.sign(corners - corners.mean(axis=0))  # not the pixel beyond the edge
-    return np.round((corners - inward) * 2**FINE).astype(np.int32)
+    return np.asarray(np.round((corners - inward) * 2**FINE), np.int32)

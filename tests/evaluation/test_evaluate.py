@@ -116,7 +116,7 @@ def test_a_class_without_test_samples(cells) -> None:
 
 
 def test_unknown_column_names_the_nearest(cells) -> None:
-    columns = ["cel_type", "hour"]
+    columns = ["cel_type", "hours"]
     cells.edit("params.yaml", lambda p: p["evaluation"]["evaluate"].update(slice_columns=columns))
     with pytest.raises(ConfigError) as caught:
         evaluate(workspace=cells.workspace)

@@ -33,11 +33,12 @@ from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.cameras.messages import CameraStatus
+from visionloop.serving.edge.device import Device
 from visionloop.serving.edge.live import Live
 from visionloop.serving.edge.outbox import read_events
 from visionloop.serving.edge.recording import Recorder
 from visionloop.serving.edge.settings import SettingsFile
-from visionloop.serving.edge.store import DATABASE_NAME, open_store
+from visionloop.serving.edge.store import DATABASE_NAME
 from visionloop.serving.edge.updates import Updates
 
 CORES = 2
@@ -84,7 +85,7 @@ def watch(place: Workspace, feeds: list[Feed], seconds: float) -> dict[str, Any]
     config = _write_config(place, feeds)
     settings = SettingsFile(place, config)
     sampled = Sampled()
-    with closing(open_store(place.edge / DATABASE_NAME)) as connection:
+    with closing(Device(place.edge, place.root, settings.params)) as device:
         updates = Updates(
             folder=place.edge,
             releases=place.releases,
@@ -97,8 +98,8 @@ def watch(place: Workspace, feeds: list[Feed], seconds: float) -> dict[str, Any]
             settings=settings,
             updates=updates,
             model=updates.open(),
-            recorder=Recorder(place.edge, connection),
-            connection=connection,
+            recorder=Recorder(place.edge, device.outbox),
+            device=device,
         )
         ended = threading.Event()
         sampler = threading.Thread(target=_sample, args=(live, sampled, ended), daemon=True)

@@ -217,3 +217,28 @@ def test_a_champion_of_other_classes_cannot_be_compared_and_that_refuses(registe
     judged = gate(workspace=registered.workspace)
     assert [one.name for one in judged.checks if one.refuses] == ["champion"]
     assert "cannot be compared" in judged.reasons[0]
+
+
+def test_one_test_sample_is_not_enough_for_the_gate(cells) -> None:
+    from visionloop.data.versions.version import load_version, save_version
+
+    version = load_version(cells.workspace.version("v1"), cells.workspace.images)
+    samples = version.samples
+    is_test = samples["split"] == "test"
+    first = samples.loc[is_test & (samples["cell_type"] == "mono"), "sample_id"].iloc[0]
+    kept = samples[~is_test | (samples["sample_id"] == first)]
+    save_version(
+        cells.workspace.version("v1"),
+        vision_task="classification",
+        classes=version.classes,
+        samples=kept,
+        annotations=[one for one in version.annotations if one.sample_id in set(kept["sample_id"])],
+    )
+    evaluate(workspace=cells.workspace)
+    robustness(workspace=cells.workspace)
+    judged = gate(workspace=cells.workspace)
+    assert judged.verdict == "refused"
+    missing = {one.name for one in judged.checks if one.verdict == "not enough data"}
+    assert {"balanced_accuracy", "recall of defective", "cell_type=mono"} <= missing
+    assert {"worst case, mean", "worst case, worst"} <= missing
+    assert "1 samples, fewer than 30" in " ".join(judged.reasons)

@@ -68,6 +68,9 @@ def test_classification_equals_scikit_learn(classes) -> None:
     assert found["auroc"] == pytest.approx(np.mean(areas))
     recalls = reference.recall_score(made.truth, answers, average=None)
     assert [found[f"recall/{name}"] for name in made.classes] == pytest.approx(recalls)
+    f1s = reference.f1_score(made.truth, answers, average=None)
+    assert [found[f"f1/{name}"] for name in made.classes] == pytest.approx(f1s)
+    assert found["macro_f1"] == pytest.approx(np.mean(f1s))
     table = reference.confusion_matrix(made.truth, answers)
     assert (confusion_of_classes(made) == table).all()
 
@@ -98,6 +101,67 @@ def test_own_average_precision_equals_faster_coco_eval(seed) -> None:
     assert 0.2 < expected["map50"] < 0.95
     for name, value in expected.items():
         assert own[name][0] == pytest.approx(value, abs=1e-3), name
+
+
+BY_PYCOCOTOOLS = {
+    0: {
+        "map50": 0.6770323086701088,
+        "map50_95": 0.3896549761198643,
+        "map50_small": 0.45792079207920794,
+        "map50_medium": 0.679281219685945,
+        "map50_large": 0.6933730946916997,
+        "ap50/class 0": 0.7083011779220575,
+        "ap50/class 1": 0.6628909162054606,
+        "ap50/class 2": 0.6599048318828086,
+    },
+    1: {
+        "map50": 0.7029456733825432,
+        "map50_95": 0.43072743503491817,
+        "map50_small": 0.8074807480748074,
+        "map50_medium": 0.7433543029140997,
+        "map50_large": 0.661180136111217,
+        "ap50/class 0": 0.708003559992914,
+        "ap50/class 1": 0.6763155159188821,
+        "ap50/class 2": 0.7245179442358337,
+    },
+}
+"""What pycocotools 2.0.11 says of ``scaled(made_boxes(80, 3, seed))``, by seed."""
+
+
+def scaled(made: DetectionMetrics, factor: float = 1.8) -> DetectionMetrics:
+    """The same, larger: boxes of all three sizes."""
+    by = np.float32(factor)
+    truths = [Truth(one.class_id, one.xyxy * by) for one in made.truths]
+    found = [Detections(one.xyxy * by, one.class_id, one.confidence) for one in made.detections]
+    return DetectionMetrics(truths, found, made.classes, made.thresholds)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_average_precision_equals_pycocotools(seed) -> None:
+    made = scaled(made_boxes(80, 3, seed))
+    found, own = made.values(), made.resampled(np.ones((1, 80)))
+    for name, value in BY_PYCOCOTOOLS[seed].items():
+        assert found[name] == pytest.approx(value, abs=1e-4), name
+        assert own[name][0] == pytest.approx(value, abs=1e-3), name
+    assert sum(made.counts().values()) == sum(made.support().values())
+
+
+def test_boxes_that_know_what_they_are_worth() -> None:
+    """Confidence .8 and right in eight of ten: no calibration error; all right: .2."""
+    box = np.array([[0, 0, 40, 40]], np.float32)
+    truth = Truth(np.array([0]), box)
+    away = box + 200
+    names, limits = ["a"], {"a": 0.5}
+
+    def error(right: int) -> float:
+        found = [
+            Detections(box if number < right else away, np.array([0]), np.array([0.8]))
+            for number in range(10)
+        ]
+        return DetectionMetrics([truth] * 10, found, names, limits).values()["ece"]
+
+    assert error(8) == pytest.approx(0.0, abs=1e-6)
+    assert error(10) == pytest.approx(0.2, abs=1e-6)
 
 
 def test_resampled_average_precision_equals_repeated_images() -> None:

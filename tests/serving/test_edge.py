@@ -16,8 +16,7 @@ from visionloop.core.errors import ConfigError, DataError, InputError, PackageEr
 from visionloop.core.files import sha256_of_bytes, sha256_of_file
 from visionloop.serving.edge.agent import run_agent
 from visionloop.serving.edge.event_ids import new_event_id
-from visionloop.serving.edge.events import read_events
-from visionloop.serving.edge.outbox import Outbox
+from visionloop.serving.edge.outbox import Outbox, read_events
 from visionloop.serving.edge.records import read_frames
 from visionloop.serving.edge.store import open_store
 from visionloop.serving.images import read_image

@@ -14,9 +14,8 @@ import time
 import pytest
 
 from visionloop.core.errors import DataError
-from visionloop.serving.edge.events import read_events
 from visionloop.serving.edge.guarded_outbox import GuardedOutbox
-from visionloop.serving.edge.outbox import OVERHEAD_BYTES, Outbox, OutboxLimits
+from visionloop.serving.edge.outbox import OVERHEAD_BYTES, Outbox, OutboxLimits, read_events
 from visionloop.serving.edge.store import DATABASE_NAME, GENERATION_BITS, open_store
 
 AT = "2026-11-01T10:00:00Z"

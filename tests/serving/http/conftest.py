@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -18,14 +19,17 @@ from typing import Any
 import cv2
 import httpx
 import numpy as np
+import onnx
 import pytest
 import uvicorn
 import yaml
+from onnx import helper, numpy_helper
 
 from visionloop.core.workspace import Workspace
 from visionloop.serving.http.app import make_app
 from visionloop.serving.http.state import ServerState, make_state, read_params
 from visionloop.serving.http.tokens import Tokens
+from visionloop.serving.package import write_package
 from visionloop.serving.releases import publish
 
 TOKEN = "a-token-of-the-tests"
@@ -193,5 +197,46 @@ def start_command():
 
 
 @pytest.fixture
+def free_port():
+    """A port of the loopback that nobody uses now, at each call."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture
 def bearer():
     return BEARER
+
+
+@pytest.fixture
+def slow_classifier(tmp_path, signed, kit):
+    """Write a package of a classifier that takes some milliseconds a layer."""
+
+    def make(layers: int, name: str = "slow") -> Path:
+        model = onnx.load(kit.make_classifier(tmp_path / f"{name}.onnx"))
+        graph, draw = model.graph, np.random.default_rng(0)
+        sizes = [3, *[64] * (layers - 1), 3]
+        nodes = []
+        for number, (into, out) in enumerate(itertools.pairwise(sizes)):
+            weights = draw.normal(0, 1e-3, (out, into, 3, 3)).astype(np.float32)
+            graph.initializer.append(numpy_helper.from_array(weights, f"w{number}"))
+            source = "image" if number == 0 else f"x{number - 1}"
+            pads = {"pads": [1, 1, 1, 1]}
+            nodes.append(helper.make_node("Conv", [source, f"w{number}"], [f"x{number}"], **pads))
+        nodes.append(helper.make_node("Add", [f"x{layers - 1}", "image"], ["same"]))
+        for place, node in enumerate(nodes):
+            graph.node.insert(place, node)
+        pool = next(node for node in graph.node if node.op_type == "GlobalAveragePool")
+        pool.input[0] = "same"
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(model.SerializeToString())
+        manifest = kit.classifier_manifest()
+        write_package(tmp_path / name, model=path, manifest=manifest, signing_key=signed[0])
+        return tmp_path / name
+
+    return make

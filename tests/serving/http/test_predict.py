@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from visionloop.core.files import sha256_of_bytes
 from visionloop.serving.http.answers import ModelAnswer, PredictAnswer
-from visionloop.serving.package import load_package
+from visionloop.serving.manifest import Manifest
+from visionloop.serving.package import load_package, write_package
 from visionloop.serving.predictor import Predictor
 
 
@@ -127,3 +131,48 @@ def test_the_model_the_metrics_and_the_pages(running, kit, png) -> None:
     assert "src=" not in page and 'href="http' not in page  # nothing is loaded from elsewhere
     document = running.ask("GET", "/openapi.json").json()
     assert "429" in document["paths"]["/v1/predict"]["post"]["responses"]
+    schemas = document["components"]["schemas"]
+    names = set(re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(document)))
+    assert {"PredictRequest", "AskedPicture", "PredictAnswer"} <= names <= set(schemas)
+    assert json.dumps(document).count('"$ref": "#/c') == json.dumps(document).count('"$ref"')
+
+
+def test_prometheus_can_read_the_metrics(running, kit, png) -> None:
+    running.predict(png(kit.grey_image(99)))
+    rows = [
+        (row.name, *sorted(row.labels.items()))
+        for family in text_string_to_metric_families(running.ask("GET", "/metrics").text)
+        for row in family.samples
+    ]
+    assert len(rows) == len(set(rows)) > 50
+    assert all(name.startswith("visionloop_http_") for name, *_ in rows)
+
+
+def test_a_scene_is_answered_with_its_attributes(
+    make_plant, tiny, tmp_path, signed, serve_http, wait_until, kit, png
+) -> None:
+    scene = kit.classifier_manifest().as_json()
+    scene |= {"vision_task": "scene", "outputs": {**scene["outputs"], "kind": "attributes"}}
+    model = kit.make_classifier(tmp_path / "scene.onnx")
+    package = tmp_path / "scene"
+    write_package(
+        package, model=model, manifest=Manifest.model_validate(scene), signing_key=signed[0]
+    )
+    plant = make_plant(vision_task="scene")
+    plant.release(package)
+    with serve_http(plant.workspace) as served:
+        wait_until(lambda: served.ask("GET", "/readyz").status_code == 200)
+        (found,) = served.predict(png(kit.grey_image(220))).json()["predictions"]
+    assert found["attributes"]["bright"] > 0.9 > 0.1 > found["attributes"]["dark"]
+    assert "class_name" not in found and "boxes" not in found
+
+
+def test_onnx_runtime_serves_where_the_engine_is_missing(
+    make_plant, tiny, serve_http, wait_until, kit, png, capsys
+) -> None:
+    plant = make_plant(backend="tensorrt")
+    plant.release(tiny.classifier())
+    with serve_http(plant.workspace) as served:
+        wait_until(lambda: served.ask("GET", "/readyz").status_code == 200)
+        assert served.predict(png(kit.grey_image(220))).status_code == 200
+    assert "ONNX Runtime serves instead of TensorRT" in capsys.readouterr().err

@@ -1,8 +1,9 @@
 """A device for the ledger tests: puts events, writes down each id after it is durable, sends.
 
-    python ledger_agent.py FOLDER URL WANTED BATCH
+    python ledger_agent.py FOLDER URL WANTED BATCH PAUSE
 
-It ends by itself once WANTED events were put (over all its lives) and all are acknowledged.
+It puts events until WANTED were put (over all its lives) and FOLDER/enough exists, then ends as
+soon as all are acknowledged.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def add_some(start: int, batch: int, _, box) -> list[str]:
     ]
 
 
-def main(folder: Path, url: str, wanted: int, batch: int) -> None:
+def main(folder: Path, url: str, wanted: int, batch: int, pause: float) -> None:
     outbox = GuardedOutbox(folder, sinks={"hub": 9})
     params = SinkParams(
         name="hub", kind="receiver", address=url, token_env="LEDGER_TOKEN", timeout_s=5
@@ -36,11 +37,11 @@ def main(folder: Path, url: str, wanted: int, batch: int) -> None:
     sender.start()
     ledger = os.open(folder / "ledger", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     done = os.fstat(ledger).st_size // 37
-    while done < wanted:
+    while done < wanted or not (folder / "enough").exists():
         ids = outbox.commit(partial(add_some, done, batch))
         os.write(ledger, "".join(f"{one}\n" for one in ids).encode())
         done += batch
-        time.sleep(0.002)
+        time.sleep(pause)
     while outbox.depth().waiting["hub"]:
         time.sleep(0.05)
     sender.stop()
@@ -48,4 +49,4 @@ def main(folder: Path, url: str, wanted: int, batch: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))

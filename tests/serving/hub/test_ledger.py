@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from visionloop.serving.edge.events import read_events
+from visionloop.serving.edge.outbox import read_events
 from visionloop.serving.hub.database import open_database
 from visionloop.serving.hub.models import StoredEvent
 
@@ -26,9 +26,12 @@ from visionloop.serving.hub.models import StoredEvent
 class Device:
     """``ledger_agent.py``, killed and started again."""
 
-    def __init__(self, folder, hub, wanted, batch):
+    def __init__(self, folder, hub, wanted, batch, pause=0.002, is_enough=True):
         script = Path(__file__).parent / "ledger_agent.py"
-        self.command = [sys.executable, str(script), str(folder), hub.url, str(wanted), str(batch)]
+        numbers = [str(wanted), str(batch), str(pause)]
+        self.command = [sys.executable, str(script), str(folder), hub.url, *numbers]
+        if is_enough:
+            (folder / "enough").touch()
         self.token, self.process = hub.token, None
 
     def start(self, **environment):
@@ -41,6 +44,20 @@ class Device:
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+@pytest.fixture
+def make_device():
+    devices = []
+
+    def make(*arguments):
+        devices.append(Device(*arguments))
+        return devices[-1]
+
+    yield make
+    for device in devices:
+        if device.process is not None:
+            device.kill()
 
 
 def check_ledger(folder, database):
@@ -62,20 +79,18 @@ def check_ledger(folder, database):
     return len(ledger), len(rows)
 
 
-def run_ledger(tmp_path, make_hub, database, *, wanted, kills, batch, seed):
+def run_ledger(tmp_path, make_hub, make_device, database, *, wanted, kills, batch, pause, seed):
     """Kill device and hub at random moments; returns how many kills there were."""
     print(f"seed {seed}")
     chance = random.Random(seed)
     hub = make_hub(database)
-    device = Device(tmp_path, hub, wanted, batch)
+    device = make_device(tmp_path, hub, wanted, batch, pause, False)
     device.start()
     done = 0
     while done < kills:
         time.sleep(chance.uniform(0.02, 0.6))
         if chance.random() < 0.5:
-            if device.process.poll() is not None:
-                break
-            time.sleep(chance.uniform(0, 1.2))  # past its imports
+            time.sleep(chance.uniform(0, 3))  # past its imports
             device.kill()
             device.start()
         else:
@@ -83,7 +98,8 @@ def run_ledger(tmp_path, make_hub, database, *, wanted, kills, batch, seed):
             hub.start(wait=chance.random() < 0.7)
         done += 1
     hub.wait()
-    assert device.process.wait(600) == 0
+    (tmp_path / "enough").touch()
+    assert device.process.wait(900) == 0
     return done
 
 
@@ -92,11 +108,19 @@ def sqlite_database(tmp_path):
     return f"sqlite:///{tmp_path / 'hub.db'}"
 
 
-def test_ledger_over_a_few_kills(tmp_path, make_hub, sqlite_database):
+def test_ledger_over_a_few_kills(tmp_path, make_hub, make_device, sqlite_database):
     """E1, short: the slow suite has 200 kills and 100,000 events."""
     database = sqlite_database
     kills = run_ledger(
-        tmp_path, make_hub, database, wanted=3000, kills=5, batch=5, seed=int(time.time())
+        tmp_path,
+        make_hub,
+        make_device,
+        database,
+        wanted=3000,
+        kills=5,
+        batch=5,
+        pause=0.002,
+        seed=time.time_ns(),
     )
     durable, stored = check_ledger(tmp_path, database)
     assert kills >= 1
@@ -104,10 +128,18 @@ def test_ledger_over_a_few_kills(tmp_path, make_hub, sqlite_database):
 
 
 @pytest.mark.slow
-def test_ledger_over_two_hundred_kills(tmp_path, make_hub, database):
+def test_ledger_over_two_hundred_kills(tmp_path, make_hub, make_device, database):
     """E1: 0 of 100,000 acknowledged events lost or doubled."""
     kills = run_ledger(
-        tmp_path, make_hub, database, wanted=110_000, kills=210, batch=10, seed=int(time.time())
+        tmp_path,
+        make_hub,
+        make_device,
+        database,
+        wanted=110_000,
+        kills=210,
+        batch=10,
+        pause=0.03,
+        seed=time.time_ns(),
     )
     durable, _ = check_ledger(tmp_path, database)
     print(f"{durable} acknowledged events, {kills} kills: 0 lost, 0 doubled")
@@ -118,12 +150,12 @@ def test_ledger_over_two_hundred_kills(tmp_path, make_hub, database):
 @pytest.mark.parametrize("point", ["hub.before_commit", "hub.after_commit"])
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_a_hub_that_dies_around_its_commit_is_sent_the_batch_again(
-    tmp_path, make_hub, database, point
+    tmp_path, make_hub, make_device, database, point
 ):
     """S2, E9: the device did not hear, sends again, and the event is there once."""
     hub = make_hub(database, start=False)
     hub.start(VISIONLOOP_FAILPOINT=f"{point}:kill:2")
-    device = Device(tmp_path, hub, 300, 5)
+    device = make_device(tmp_path, hub, 300, 5)
     device.start()
     assert hub.process.wait(60) == -signal.SIGKILL
     hub.start()
@@ -132,11 +164,11 @@ def test_a_hub_that_dies_around_its_commit_is_sent_the_batch_again(
 
 
 def test_a_device_that_dies_before_it_notes_the_answer_sends_it_again(
-    tmp_path, make_hub, sqlite_database
+    tmp_path, make_hub, make_device, sqlite_database
 ):
     """E1, E9."""
     hub = make_hub(sqlite_database)
-    device = Device(tmp_path, hub, 300, 5)
+    device = make_device(tmp_path, hub, 300, 5)
     device.start(VISIONLOOP_FAILPOINT="sender.before_acknowledge:kill:2")
     assert device.process.wait(60) == -signal.SIGKILL
     device.start()
@@ -144,10 +176,12 @@ def test_a_device_that_dies_before_it_notes_the_answer_sends_it_again(
     check_ledger(tmp_path, sqlite_database)
 
 
-def test_a_hub_that_hangs_is_noticed_and_nothing_is_doubled(tmp_path, make_hub, sqlite_database):
+def test_a_hub_that_hangs_is_noticed_and_nothing_is_doubled(
+    tmp_path, make_hub, make_device, sqlite_database
+):
     """E11: the connection stays open and nothing comes back; noticed within the time limit."""
     hub = make_hub(sqlite_database)
-    device = Device(tmp_path, hub, 3000, 5)
+    device = make_device(tmp_path, hub, 3000, 5)
     device.start()
     time.sleep(2)
     hub.send(signal.SIGSTOP)

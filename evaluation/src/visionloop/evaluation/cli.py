@@ -59,6 +59,27 @@ def robustness(
 
 
 @app.command()
+def alarms(
+    footage: Annotated[
+        list[Path] | None,
+        typer.Argument(help="videos, or folders of them, in which nothing happens"),
+    ] = None,
+    day: Annotated[bool, typer.Option(help="also a made day of 24 hours")] = True,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Count false alarms on footage where nothing happens and on a made day; name thresholds."""
+    from visionloop.evaluation.false_alarms import alarms as run
+
+    place = find_workspace(workspace)
+    report = run(workspace=place, footage=footage or [], with_day=day)
+    for row in [*report.footage, *report.made_day]:
+        typer.echo(f"  {row.verdict:<16} {row.rule}, {row.name}: {row.why}")
+    for one in report.thresholds:
+        typer.echo(f"  {one.rule}: minimum_confidence {one.minimum_confidence:.3f}, {one.why}")
+    say_done("false alarms", place.reports / "alarms", "serving.edge.rules takes the thresholds")
+
+
+@app.command()
 def gate(
     workspace: WorkspaceOption = None,
     write_verdict_only: Annotated[
@@ -151,6 +172,8 @@ def compare(
     report = run(workspace=find_workspace(workspace), first=first, second=second)
     for row in report.comparison.rows:
         typer.echo(f"  {row.verdict:<20} {row.name}: {row.why}")
+    if worse := report.comparison.regressions:
+        typer.echo(f"  worse on: {', '.join(worse)}")
     say_done(f"comparison, second: {report.comparison.verdict}", report.path)
 
 

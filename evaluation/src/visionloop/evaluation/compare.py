@@ -26,7 +26,7 @@ from visionloop.evaluation.intervals import draw_weights, interval_of_difference
 from visionloop.evaluation.measurements import Evaluation, load_evaluation
 from visionloop.evaluation.params import IntervalParams, load_params
 from visionloop.evaluation.parts import why_not_enough
-from visionloop.evaluation.slices import find_slices
+from visionloop.evaluation.slices import DERIVED, find_slices
 
 __all__ = [
     "Comparison",
@@ -65,6 +65,9 @@ class Comparison(StrictModel):
     verdict: Literal["better", "worse", "no clear difference"] = Field(
         description="of the second; worse if any part is significantly worse"
     )
+    regressions: list[str] = Field(
+        default_factory=list, description="parts of which the second is significantly worse"
+    )
     rows: list[ComparisonRow]
 
 
@@ -94,7 +97,9 @@ def compare(*, workspace: Workspace, first: Path, second: Path) -> ComparisonRep
         for folder, evaluation in zip((first, second), evaluations, strict=True)
     ]
     one, other = pair_answers(*answers)
-    columns = [name for name in params.evaluate.slice_columns if name in other.samples]
+    columns = [
+        name for name in params.evaluate.slice_columns if name in other.samples or name in DERIVED
+    ]
     slices = find_slices(other.samples, columns, targets.slices, {})
     parts: list[tuple[str, NDArray[np.int64]]] = [
         ("all common samples", np.arange(len(other.samples)))
@@ -110,6 +115,7 @@ def compare(*, workspace: Workspace, first: Path, second: Path) -> ComparisonRep
         second_package=evaluations[1].package,
         common_samples=len(other.samples),
         verdict=_verdict_of_all(rows),
+        regressions=[row.name for row in rows if row.verdict == "worse"],
         rows=rows,
     )
     path = workspace.reports / "compare" / "comparison.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from visionloop.core.entities import Prediction
 from visionloop.core.files import replace_folder, write_json
 from visionloop.core.workspace import Workspace
 from visionloop.evaluation import pages
@@ -26,6 +28,7 @@ from visionloop.evaluation.latency import summarise_latency
 from visionloop.evaluation.measurements import (
     Evaluation,
     Latency,
+    MapQuality,
     Part,
     save_measurements,
 )
@@ -85,6 +88,9 @@ def evaluate(*, workspace: Workspace) -> EvaluateReport:
     )
     latency = summarise_latency(milliseconds, wanted.threads, predictor.backend_name)
     evaluation = measure_answers(workspace, inputs, answered, latency)
+    if inputs.version.vision_task == "anomaly":
+        maps = _measure_maps(inputs, answered, predictions)
+        evaluation = evaluation.model_copy(update={"maps": maps})
     shown = answered.take(_shown_rows(inputs, answered))
     folder = workspace.reports / "evaluation"
     with replace_folder(folder) as staging:
@@ -148,10 +154,16 @@ def flat_numbers(evaluation: Evaluation) -> dict[str, Any]:
         for name, part in evaluation.slices.items()
         if part.enough and part.status != "reported"
     }
+    maps = evaluation.maps
     return {
         **_values(evaluation.guarded),
         "all_samples": _values(evaluation.overall),
         "slices": slices,
+        **(
+            {}
+            if maps is None
+            else {"pixel_auroc": maps.pixel_auroc.value, "aupro": maps.aupro.value}
+        ),
         "latency_p50_ms": round(evaluation.latency.p50_ms, 2),
         "latency_p95_ms": round(evaluation.latency.p95_ms, 2),
     }
@@ -171,10 +183,26 @@ def _shown_rows(inputs: EvaluationInputs, answered: AnsweredSamples) -> NDArray[
     return rows if len(rows) else np.arange(len(answered.samples))
 
 
+def _measure_maps(
+    inputs: EvaluationInputs, answered: AnsweredSamples, predictions: Sequence[Prediction]
+) -> MapQuality | None:
+    from visionloop.evaluation.anomaly_maps import mask_of, measure_maps
+
+    masks = [mask_of(inputs.version, str(one)) for one in answered.samples["sample_id"]]
+    return measure_maps(
+        [one.heatmap for one in predictions],
+        masks,
+        answered.groups(),
+        inputs.params.intervals,
+        seed=inputs.project.seed,
+    )
+
+
 def _draw(
     folder: Path, inputs: EvaluationInputs, shown: AnsweredSamples, evaluation: Evaluation
 ) -> None:
     from visionloop.evaluation import gallery, plots
+    from visionloop.evaluation.mistakes import draw_mistakes
 
     minima = {f"{one.column}={one.value}": one.minimum for one in inputs.targets.quality.slices} | {
         "guarded samples": inputs.targets.quality.minimum
@@ -190,3 +218,4 @@ def _draw(
         inputs.version.images,
         count=inputs.params.evaluate.worst_images,
     )
+    draw_mistakes(folder / "mistakes.png", shown, inputs.version.images)

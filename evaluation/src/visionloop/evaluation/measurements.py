@@ -21,6 +21,7 @@ __all__ = [
     "Evaluation",
     "ExportParity",
     "Latency",
+    "MapQuality",
     "Part",
     "Robustness",
     "SlicePart",
@@ -125,6 +126,15 @@ class DataLineage(StrictModel):
     )
 
 
+class MapQuality(StrictModel):
+    """How well anomaly maps show where the defects are."""
+
+    pixel_auroc: Estimate
+    aupro: Estimate = Field(description="mean overlap of the true regions up to 30 % false pixels")
+    regions: int
+    without_outline: int = Field(description="anomalous samples that nobody outlined: left out")
+
+
 class Evaluation(StrictModel):
     """The whole of ``evaluation.json``."""
 
@@ -139,6 +149,7 @@ class Evaluation(StrictModel):
     guarded: Part = Field(description="the test samples of the slices that bind: the gate's number")
     overall: Part = Field(description="all test samples")
     slices: dict[str, SlicePart]
+    maps: MapQuality | None = Field(default=None, description="of anomaly packages with a map")
     latency: Latency
     confusion: list[list[int]] = Field(
         description="of the guarded samples, true class by row, answer by column; for boxes "

@@ -63,7 +63,7 @@ def inline_picture(path: Path) -> InlinePicture | None:
 
 def evaluation_pictures(folder: Path) -> dict[str, InlinePicture | None]:
     """The pictures of an evaluation folder by name."""
-    names = ("slices", "confusion", "curves", "worst")
+    names = ("slices", "confusion", "curves", "worst", "mistakes")
     return {name: inline_picture(folder / f"{name}.png") for name in names}
 
 

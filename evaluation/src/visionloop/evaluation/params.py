@@ -11,6 +11,7 @@ from visionloop.core.workspace import Workspace
 from visionloop.data.params import DataParams
 
 __all__ = [
+    "AlarmParams",
     "EvaluateParams",
     "EvaluationParams",
     "GateParams",
@@ -41,7 +42,8 @@ class EvaluateParams(StrictModel):
 
     slice_columns: list[str] = Field(
         default_factory=list,
-        description="metadata columns to report by value; numeric columns in three equal parts",
+        description="metadata columns to report by value; numeric columns in three equal parts; "
+        "hour (quarters of the day, UTC) and size (megapixels) are made where they are not there",
     )
     threads: int = Field(default=1, ge=1, description="of one call; latency is measured with it")
     min_confidence: float = Field(
@@ -84,6 +86,17 @@ class GateParams(StrictModel):
     )
 
 
+class AlarmParams(StrictModel):
+    """How many false alarms are allowed, and the day that is made to count them."""
+
+    target_per_camera_day: float = Field(
+        default=1.0, gt=0, description="largest number of false alarms a camera and day"
+    )
+    day_frames_per_second: float = Field(
+        default=1.0, gt=0, le=30, description="frames a second of the made day"
+    )
+
+
 class PromoteParams(StrictModel):
     """How far a passed package is taken."""
 
@@ -98,6 +111,7 @@ class EvaluationParams(StrictModel):
     intervals: IntervalParams = Field(default_factory=IntervalParams)
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     robustness: RobustnessParams = Field(default_factory=RobustnessParams)
+    alarms: AlarmParams = Field(default_factory=AlarmParams)
     gate: GateParams = Field(default_factory=GateParams)
     promote: PromoteParams = Field(default_factory=PromoteParams)
 

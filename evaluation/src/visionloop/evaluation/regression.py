@@ -14,6 +14,7 @@ from visionloop.evaluation.compare import ComparisonRow, compare_part, pair_answ
 from visionloop.evaluation.gate_report import Check
 from visionloop.evaluation.measurements import Evaluation, load_evaluation
 from visionloop.evaluation.params import load_params
+from visionloop.evaluation.slices import with_derived
 
 __all__ = ["check_champion"]
 
@@ -57,7 +58,8 @@ def check_champion(
     checks = []
     for name in names:
         column, _, value = name.partition("=")
-        texts = second.samples[column].astype(str) if value else [""] * len(second.samples)
+        known = with_derived(second.samples, [column])
+        texts = known[column].astype(str) if value else [""] * len(known)
         chosen = np.flatnonzero(np.array([text == value for text in texts], bool))
         row = compare_part(
             f"{NAME}, {name}", first, second, chosen, targets.quality.metric, intervals, seed=0

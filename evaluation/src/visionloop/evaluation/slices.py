@@ -7,6 +7,7 @@ it was trained on (``train_mix``); one that does not say is held to every limit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,8 +22,18 @@ from visionloop.core.targets import SliceTarget
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["SampleSlice", "find_slices", "guarded_rows", "is_binding", "trained_samples"]
+__all__ = [
+    "DERIVED",
+    "SampleSlice",
+    "find_slices",
+    "guarded_rows",
+    "is_binding",
+    "trained_samples",
+    "with_derived",
+]
 
+DERIVED = ("hour", "size")
+"""Columns that are made of others: the part of the day in UTC, and the picture's pixels."""
 MOST_VALUES = 12
 """A numeric column with more values is cut into three parts of equal size."""
 
@@ -82,6 +93,7 @@ def guarded_rows(
     if not targets:
         return np.arange(len(samples))
     chosen = np.zeros(len(samples), bool)
+    samples = with_derived(samples, [target.column for target in targets])
     for target in targets:
         if is_binding(target, train_mix):
             chosen |= _is_value(samples, target.column, target.value)
@@ -102,6 +114,7 @@ def find_slices(
         Naming every column that the samples do not have.
     """
     wanted = [*(target.column for target in targets), *columns]
+    samples = with_derived(samples, wanted)
     if unknown := [name for name in dict.fromkeys(wanted) if name not in samples]:
         raise ConfigError(
             "slices",
@@ -122,6 +135,28 @@ def find_slices(
             if one.name not in known:
                 found.append(one)
     return found
+
+
+def with_derived(samples: pandas.DataFrame, columns: Sequence[str]) -> pandas.DataFrame:
+    """The samples with those of ``hour`` and ``size`` that are asked for and not there.
+
+    ``hour`` is a quarter of the day in UTC (``00-06``, ...), or ``unknown``; ``size`` is
+    the number of megapixels, rounded to two digits that count.
+    """
+    if "hour" in columns and "hour" not in samples:
+        samples = samples.assign(hour=[_quarter(str(one)) for one in samples["captured_at"]])
+    if "size" in columns and "size" not in samples:
+        pixels = samples["width"] * samples["height"] / 1e6
+        samples = samples.assign(size=[f"{one:.2g} megapixels" for one in pixels])
+    return samples
+
+
+def _quarter(captured_at: str) -> str:
+    match = re.match(r"\d{4}-\d\d-\d\d[T ](\d\d):", captured_at)
+    if match is None:
+        return "unknown"
+    start = int(match[1]) // 6 * 6
+    return f"{start:02d}-{start + 6:02d}"
 
 
 def _values(samples: pandas.DataFrame, column: str) -> list[tuple[str, NDArray[np.int64]]]:

@@ -27,7 +27,7 @@ from visionloop.evaluation.measurements import (
     SubsetError,
 )
 from visionloop.evaluation.parts import why_not_enough
-from visionloop.evaluation.slices import guarded_rows
+from visionloop.evaluation.slices import guarded_rows, with_derived
 
 if TYPE_CHECKING:
     import pandas
@@ -240,7 +240,9 @@ def choose_samples(inputs: EvaluationInputs, *, most: int | None = None) -> pand
     slices = inputs.targets.quality.slices
     guarded = guarded_rows(test, slices, inputs.package.manifest.train_mix)
     test = test.iloc[guarded].reset_index(drop=True)
-    columns = [test[one] for one in dict.fromkeys(slice_.column for slice_ in slices)]
+    names = list(dict.fromkeys(slice_.column for slice_ in slices))
+    test = with_derived(test, names)
+    columns = [test[one] for one in names]
     classes = [
         "+".join(str(one) for one in sorted(set(truth_of(inputs.version, str(name)).class_id)))
         for name in test["sample_id"]

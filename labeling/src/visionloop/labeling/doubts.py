@@ -14,7 +14,7 @@ from visionloop.core.entities import Annotation
 from visionloop.core.files import read_json, write_json
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.regions import Region, read_region
-from visionloop.labeling.shapes import XYXY
+from visionloop.labeling.shapes import XYXY, placed
 from visionloop.labeling.state import state_folder
 from visionloop.labeling.tasks import Draft
 
@@ -80,13 +80,34 @@ class Asked:
     doubts: list[Doubt]
 
 
-def regions_before(annotations: Iterable[Annotation]) -> list[Region]:
-    """The present annotation as regions; their keys tell in the answer what became of each."""
+def regions_before(annotations: Iterable[Annotation], interface: str) -> list[Region]:
+    """The present annotation as regions; their keys tell in the answer what became of each.
+
+    Parameters
+    ----------
+    annotations : iterable of Annotation
+    interface : str
+        Row of :data:`visionloop.labeling.interface.INTERFACES`: what it can show is drawn as it
+        is, an outline where it knows none as the box around it.
+    """
     return [
-        Region(row.class_name, row.xyxy, "class" if row.xyxy is None else f"now{number}")
+        _region_before(row, "class" if row.xyxy is None else f"now{number}", interface)
         for number, row in enumerate(annotations)
         if row.class_name
     ]
+
+
+def _region_before(row: Annotation, key: str, interface: str) -> Region:
+    if row.xyxy is None or interface == "boxes":
+        return Region(row.class_name, row.xyxy, key)
+    if interface == "anomaly":  # which has a brush and nothing else
+        x1, y1, x2, y2 = row.xyxy
+        outline = row.polygon or ((x1, y1, x2, y1, x2, y2, x1, y2),)
+        return Region(row.class_name, row.xyxy, key, None, outline, True)
+    if interface == "polygons" and len(row.polygon) > 1:
+        return Region(row.class_name, row.xyxy, key)
+    return Region(row.class_name, row.xyxy, key, None, row.polygon,
+                  interface == "masks" and bool(row.polygon))  # fmt: skip
 
 
 def draw(asked: Asked, rank: int, version: str) -> Draft:
@@ -107,8 +128,13 @@ def draw(asked: Asked, rank: int, version: str) -> Draft:
             if doubt.kind == "swapped" and doubt.suggestion:
                 regions[at] = replace(regions[at], class_name=doubt.suggestion)
             elif doubt.kind == "shifted" and doubt.suggested_xyxy is not None:
-                regions[at] = replace(regions[at], xyxy=doubt.suggested_xyxy)
+                regions[at] = _move(regions[at], doubt.suggested_xyxy)
     return Draft(regions, 1 - 1 / (rank + 1), version)
+
+
+def _move(region: Region, xyxy: XYXY) -> Region:
+    assert region.xyxy is not None
+    return replace(region, xyxy=xyxy, polygon=placed(region.polygon, region.xyxy, xyxy))
 
 
 def write_notes(task: dict[str, Any], asked: Asked) -> None:

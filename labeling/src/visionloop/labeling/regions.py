@@ -27,6 +27,7 @@ from visionloop.labeling.shapes import (
     from_mask,
     from_polygon,
     from_rectangle,
+    repainted,
     to_mask,
     to_points,
 )
@@ -76,6 +77,8 @@ class Region:
         Label Studio's id of the region; a person's change of a draft keeps it.
     confidence : float or None
         Of a draft.
+    is_mask : bool
+        Whether the outline is painted, not drawn as a polygon.
     """
 
     class_name: str
@@ -83,6 +86,7 @@ class Region:
     key: str = ""
     confidence: float | None = None
     polygon: tuple[Ring, ...] = ()
+    is_mask: bool = False
 
 
 def read_region(content: Mapping[str, Any]) -> Region:
@@ -210,7 +214,8 @@ def from_result(
             continue
         if xyxy[2] > xyxy[0] and xyxy[3] > xyxy[1]:
             name = value[LABELS[entry["from_name"]]][0]
-            regions.append(Region(name, xyxy, key, entry.get("score"), polygon))
+            is_mask = entry["from_name"] == MASK_CONTROL
+            regions.append(Region(name, xyxy, key, entry.get("score"), polygon, is_mask))
     return regions, problems
 
 
@@ -266,6 +271,8 @@ def _action(draft: Region, answer: Region) -> str:
 
 def _is_unmoved(draft: Region, answer: Region) -> bool:
     """Whether no corner and no point of an outline moved by more than ``SAME_PIXELS``."""
+    if draft.is_mask and answer.is_mask:
+        return repainted(draft.polygon) == repainted(answer.polygon)
     before: list[Ring] = [draft.xyxy or (), *draft.polygon]
     after: list[Ring] = [answer.xyxy or (), *answer.polygon]
     if [len(ring) for ring in before] != [len(ring) for ring in after]:
@@ -324,7 +331,7 @@ def _outline(entry: dict[str, Any], width: int, height: int) -> tuple[XYXY, tupl
 
 def _shape(region: Region, width: int, height: int) -> tuple[str, dict[str, Any]]:
     """The control and value that draw a region: several outlines need a mask."""
-    if len(region.polygon) > 1:
+    if region.is_mask or len(region.polygon) > 1:
         return MASK_CONTROL, {"format": "rle", "rle": to_mask(region.polygon, width, height)}
     if region.polygon:
         points = to_points(region.polygon[0], width, height)

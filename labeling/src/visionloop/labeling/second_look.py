@@ -21,6 +21,7 @@ from visionloop.labeling.doubts import (
     write_notes,
 )
 from visionloop.labeling.finder_precision import KindPrecision, choose, update_finder
+from visionloop.labeling.interface import interface_of
 from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.params import load_params
 from visionloop.labeling.project import find_project
@@ -97,7 +98,8 @@ def issues(*, workspace: Workspace, limit: int | None = None) -> IssuesReport:
         left = max(0, (limit or params.second_look) - len(now))
         todo = dict([one for one in chosen.items() if one[0] not in now][:left])
         version = found["model_version"] or f"{project.model}@second-look"
-        tasks = _tasks(workspace, todo, len(now), fingerprint, version)
+        interface = interface_of(project, params.interface)
+        tasks = _tasks(workspace, interface, todo, len(now), fingerprint, version)
         for start in range(0, len(tasks), params.batch):
             client.post(f"/api/projects/{found['id']}/import", tasks[start : start + params.batch])
         show_drafts_of(client, found["id"], version)
@@ -113,6 +115,7 @@ def issues(*, workspace: Workspace, limit: int | None = None) -> IssuesReport:
 
 def _tasks(
     workspace: Workspace,
+    interface: str,
     doubts: Mapping[str, list[Doubt]],
     already: int,
     fingerprint: str,
@@ -133,7 +136,7 @@ def _tasks(
     for row in merge_annotations(workspace).annotations:
         current.setdefault(row.sample_id, []).append(row)
     asked = {
-        one: Asked(fingerprint, regions_before(current.get(one, [])), rows)
+        one: Asked(fingerprint, regions_before(current.get(one, []), interface), rows)
         for one, rows in doubts.items()
     }
     save_asked(workspace, asked)

@@ -22,6 +22,8 @@ __all__ = [
     "from_mask",
     "from_polygon",
     "from_rectangle",
+    "placed",
+    "repainted",
     "to_mask",
     "to_points",
 ]
@@ -82,7 +84,6 @@ def from_mask(rle: Sequence[int], width: int, height: int) -> tuple[Ring, ...]:
     ValueError
         If the run lengths are damaged or of another size.
     """
-    import cv2
     from label_studio_sdk.converter.brush import decode_rle
 
     try:
@@ -90,6 +91,12 @@ def from_mask(rle: Sequence[int], width: int, height: int) -> tuple[Ring, ...]:
         mask = flat.reshape(height, width, 4)[:, :, 3]
     except (ValueError, IndexError, TypeError) as error:
         raise ValueError(f"a mask is damaged, or of another size ({error})") from None
+    return _outlines(mask)
+
+
+def _outlines(mask: NDArray[np.uint8]) -> tuple[Ring, ...]:
+    import cv2
+
     found, _ = cv2.findContours((mask > 127).astype(np.uint8), cv2.RETR_EXTERNAL,
                                 cv2.CHAIN_APPROX_SIMPLE)  # fmt: skip
     rings = [tuple(float(number) for number in part.reshape(-1)) for part in found]
@@ -116,6 +123,20 @@ def filled(rings: Sequence[Ring], width: int, height: int) -> NDArray[np.uint8]:
     for part in parts:
         cv2.fillPoly(mask, [part], 255)
     return mask
+
+
+def repainted(rings: Sequence[Ring]) -> tuple[Ring, ...]:
+    """The outlines of what these outlines fill: alike for every way to say one mask."""
+    _, _, right, bottom = bounds(rings)
+    return _outlines(filled(rings, math.ceil(right) + 2, math.ceil(bottom) + 2))
+
+
+def placed(rings: Sequence[Ring], before: XYXY, after: XYXY) -> tuple[Ring, ...]:
+    """Outlines moved and scaled as the box around them was."""
+    old, new = np.reshape(before, (2, 2)), np.reshape(after, (2, 2))
+    scale = (new[1] - new[0]) / (old[1] - old[0])
+    moved = [(np.reshape(ring, (-1, 2)) - old[0]) * scale + new[0] for ring in rings]
+    return tuple(tuple(float(one) for one in ring.reshape(-1)) for ring in moved)
 
 
 def bounds(rings: Sequence[Ring]) -> XYXY:

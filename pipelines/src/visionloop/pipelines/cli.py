@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "label": ("visionloop.labeling.cli:app", "Label Studio: set up, push, pull, second look."),
     "train": ("visionloop.training.cli:app", "Train a model family and export a signed package."),
     "evaluate": ("visionloop.evaluation.cli:app", "Measure a package, judge it, promote it."),
-    "serve": ("visionloop.serving.cli:app", "Build engines; run the edge agent."),
+    "serve": ("visionloop.serving.cli:app", "Build engines; run edge agent and HTTP server."),
     "monitor": ("visionloop.monitoring.cli:app", "Windows, drift, what to annotate next."),
     "pipeline": ("visionloop.pipelines.pipeline_cli:app", "Kubeflow pipelines: compile and run."),
     "keys": ("visionloop.pipelines.ring_cli:keys", "Signing keys of packages and releases."),

@@ -17,6 +17,9 @@ from visionloop.pipelines.recipes import load_recipe, project_files, render_para
 __all__ = ["init", "run_tool"]
 
 IGNORED = """\
+/.mlflow-webhook-key
+/.servers.json
+/.watch-webhook-secret
 /artifacts
 /data/.raw.lock
 /data/.shards*

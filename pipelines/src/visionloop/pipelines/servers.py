@@ -163,6 +163,7 @@ def start_mlflow(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
         # `visionloop watch --webhook-port` listens on this machine, without a certificate.
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_CACHE_TTL": "2",  # seconds in which a new webhook is not known yet
     }
     return _spawn(command, workspace, "mlflow", extra)
 

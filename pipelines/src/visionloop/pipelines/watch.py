@@ -231,10 +231,12 @@ def _refuse(
     from visionloop.evaluation import registry
 
     why = "; ".join(error.problems)
+    is_judged_bad = held.tags.get("gate") == "refused" and "why" in held.tags
+    short = str(held.tags["why"]) if is_judged_bad else why[:80]
     registry.tell_version(
         client,
         held,
-        {"release": "refused", "why": why[:80]},
+        {"release": "refused", "why": short},
         f"Not released: {why}. {f'Next: {error.next_step}.' if error.next_step else ''}".strip(),
     )
     failpoint("watch.refusal_told")

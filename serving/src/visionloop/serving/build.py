@@ -21,10 +21,12 @@ from visionloop.serving.engines import (
     EngineFacts,
     EngineManifest,
 )
+from visionloop.serving.golden import GOLDEN_NAME, write_golden
 from visionloop.serving.measure import measure_forms
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams, ServingParams
 from visionloop.serving.parity_page import write_parity_page
+from visionloop.serving.predictor import Predictor
 from visionloop.serving.reference import (
     REFERENCE_NAME,
     Reference,
@@ -123,6 +125,10 @@ def build(
                 params=params,
             ),
         )
+        if loaded.manifest.vision_task != "embedding":
+            names = [one.file_name for one in reference.samples[: params.golden_images]]
+            golden = [workspace.images / name for name in names]
+            write_golden(staging / GOLDEN_NAME, Predictor(loaded, threads=1), golden)
         write_json(staging / ENGINE_MANIFEST, manifest.model_dump(mode="json"))
         signing.sign_folder(staging, key=key, signature_name=ENGINE_SIGNATURE)
         page = write_parity_page(workspace.reports / "parity", loaded, manifest, made, limits)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from visionloop.core.errors import VisionloopError
 
-__all__ = ["FIRST_SECONDS", "LOOK_SECONDS", "HotSwap", "stamps_of"]
+__all__ = ["LOOK_SECONDS", "HotSwap", "stamps_of"]
 
 LOOK_SECONDS = 2.0
 FIRST_SECONDS = 30.0

@@ -34,6 +34,9 @@ class BuildParams(StrictModel):
     parity_images: int = Field(
         default=128, gt=0, description="images on which a variant is compared with FP32"
     )
+    golden_images: int = Field(
+        default=4, ge=1, le=32, description="images shipped with their answers: devices check them"
+    )
     calibration_images: int = Field(
         default=48, gt=0, description="images that give INT8 its ranges, chosen for coverage"
     )

@@ -109,8 +109,8 @@ def _draw(
 ) -> NDArray[np.uint8]:
     scale = SIDE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    shown = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    shown = np.ascontiguousarray(shown)
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    shown = np.ascontiguousarray(cv2.resize(image, size, interpolation=way), np.uint8)
     answer = prediction.answer
     if isinstance(answer, Detections):
         for xyxy, class_id, confidence in zip(

@@ -139,7 +139,8 @@ class BatchMaker:
         left, top, width, height = inside
         target = self._batch[row, :, top : top + height, left : left + width]
         if self._planes[0].shape != placed.shape[:2]:
-            self._planes = [np.empty(placed.shape[:2], np.uint8) for _ in range(3)]
+            rows, columns = placed.shape[:2]
+            self._planes = [np.empty((rows, columns), np.uint8) for _ in range(3)]
         cv2.split(placed, self._planes)
         planes = self._planes if self._spec.colour == "BGR" else self._planes[::-1]
         for channel, plane in enumerate(planes):

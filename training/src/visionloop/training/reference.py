@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas
 
@@ -43,4 +45,5 @@ def _sample(version: DatasetVersion, row: pandas.Series) -> ReferenceSample:
         given = {"attributes": np.flatnonzero(holds).tolist()}
     else:
         given = {"class_id": int(version.class_ids([sample_id])[0])}
-    return ReferenceSample(file_name=str(row["file_name"]), split=str(row["split"]), **given)
+    split: Any = row["split"]
+    return ReferenceSample(file_name=str(row["file_name"]), split=split, **given)

@@ -1,16 +1,12 @@
-"""An event, and how it is read from the device's database."""
+"""An event, and how it is read from a row of the device's database."""
 
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from visionloop.serving.edge.store import open_reader
-
-__all__ = ["EVENT_COLUMNS", "Event", "event_of_row", "read_events"]
+__all__ = ["EVENT_COLUMNS", "Event", "event_of_row"]
 
 EVENT_COLUMNS = (
     "seq",
@@ -73,26 +69,6 @@ class Event:
     def as_row(self) -> dict[str, Any]:
         """What goes over the wire."""
         return {name: getattr(self, name) for name in _ON_THE_WIRE}
-
-
-def read_events(db: Path, *, after: int = 0) -> list[Event]:
-    """Events of a device, oldest first.
-
-    Parameters
-    ----------
-    db : Path
-    after : int
-        Only events with a larger ``seq``.
-
-    Raises
-    ------
-    DataError
-        If there is no database of the edge agent.
-    """
-    with closing(open_reader(db)) as connection:
-        query = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events WHERE seq > ? ORDER BY seq"
-        rows = connection.execute(query, (after,)).fetchall()
-    return [event_of_row(row) for row in rows]
 
 
 def event_of_row(row: tuple[Any, ...]) -> Event:

@@ -21,6 +21,7 @@ from visionloop.serving.edge.recording import Recorder, is_drawn
 from visionloop.serving.edge.records import next_sequence
 from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.edge.station import Seen, Station, rules_of
+from visionloop.serving.edge.updates import Updates
 from visionloop.serving.edge_params import CameraParams, EdgeParams
 
 __all__ = ["Live", "LiveCounts"]
@@ -36,7 +37,8 @@ FOLLOW_S = 5.0
 
 @dataclass
 class LiveCounts:
-    """What happened since the start; the last service times (milliseconds) of frames."""
+    """What happened since the start; the last service times of frames (milliseconds): model,
+    tracking and rules by the clock, and the agent's own processor time for the same."""
 
     frames: int = 0
     events: int = 0
@@ -46,6 +48,7 @@ class LiveCounts:
     clips: int = 0
     clip_faults: int = 0
     service_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5000))
+    work_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5000))
     analysed: dict[str, float] = field(default_factory=dict)
     """Camera to the monotonic moment of its last analysed frame."""
 
@@ -58,7 +61,10 @@ class Live:
     workspace : Workspace
     settings : SettingsFile
         Read again when it changes.
+    updates : Updates
+        Opened; the model that serves comes from it, and those that follow.
     model : LoadedModel
+        The one that it opened.
     recorder : Recorder
     connection : sqlite3.Connection
 
@@ -73,11 +79,13 @@ class Live:
         *,
         workspace: Workspace,
         settings: SettingsFile,
+        updates: Updates,
         model: LoadedModel,
         recorder: Recorder,
         connection: sqlite3.Connection,
     ) -> None:
         self._workspace, self._settings, self.model = workspace, settings, model
+        self._updates = updates
         self._recorder, self._connection = recorder, connection
         self.counts = LiveCounts()
         self._stations = self.make_stations(settings.params, model)
@@ -117,21 +125,27 @@ class Live:
                     return
         finally:
             self.fleet.close()
-
-    def use(self, model: LoadedModel, stations: dict[str, Station]) -> None:
-        """Let another model answer from the next frame on."""
-        self.model, self._stations = model, stations
-        self._frame_ms = 0.0
+            self._updates.close()
 
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):
             self.fleet.tend()
+            self._update()
         is_asked = self.should_read_again
         if self._is_due("files", LOOK_AT_FILES_S) and (is_asked or self._settings.has_changed()):
             self.should_read_again = False
             self._read_again()
         if self._is_due("sweep", SWEEP_S):
             sweep(self._recorder.folder, self._settings.params.evidence)
+
+    def _update(self) -> None:
+        """Let another model answer from the next frame on, where it is time for that."""
+        params = self._settings.params
+        model = self._updates.step(lambda new: self.make_stations(params, new))
+        if model is not None:
+            self._stations = self.make_stations(params, model)
+            self.model, self._frame_ms = model, 0.0
+            say_step(f"edge: release {model.number} serves")
 
     def _is_due(self, what: str, period_s: float) -> bool:
         now = time.monotonic()
@@ -169,28 +183,31 @@ class Live:
         }
 
     def _batch_size(self) -> int:
-        """So many frames that a batch takes no longer than a frame may."""
+        """So many frames that a batch takes half of what a frame may: times vary."""
         if not self._frame_ms:
             return 1
-        return int(min(MAX_BATCH, max(1, self._settings.params.service_ms // self._frame_ms)))
+        fitting = self._settings.params.service_ms / 2 // self._frame_ms
+        return int(min(MAX_BATCH, max(1, fitting)))
 
     def _analyse(self, looks: list[Look]) -> None:
         looks = [look for look in looks if look.name in self._stations]
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.thread_time()
         answers = self._answer(looks)
         shared_ms = (time.perf_counter() - start) * 1e3
+        shared_work_ms = (time.thread_time() - worked) * 1e3
         if looks:
             each = shared_ms / len(looks)
             self._frame_ms = each if not self._frame_ms else 0.8 * self._frame_ms + 0.2 * each
         for look, prediction in zip(looks, answers, strict=True):
             if prediction is None:
                 continue
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.thread_time()
             station = self._stations[look.name]
             seen = station.take(
                 look.image, prediction, seconds=look.monotonic, moment=datetime.now()
             )
             self.counts.service_ms.append(shared_ms + (time.perf_counter() - began) * 1e3)
+            self.counts.work_ms.append(shared_work_ms + (time.thread_time() - worked) * 1e3)
             self.counts.frames += 1
             self.counts.analysed[look.name] = time.monotonic()
             if station.has_objects(seen.prediction):
@@ -200,12 +217,19 @@ class Live:
     def _answer(self, looks: list[Look]) -> list[Prediction | None]:
         """Answers of the model; None for a frame on which it fails."""
         images = [self._stations[look.name].crop(look.image) for look in looks]
+        start = time.perf_counter()
         try:
-            return list(self.model.predictor.predict(images))
+            answers = self.model.predictor.predict(images)
+            seconds = time.perf_counter() - start
+            self._updates.note_time(1e3 * seconds / max(1, len(images)))
+            if self._updates.shadow is not None:
+                self._updates.shadow.look(images, answers, seconds)
+            return list(answers)
         except PackageError as error:
             if len(looks) > 1:  # one frame must not take the others with it
                 return [one for look in looks for one in self._answer([look])]
             self.counts.model_faults += 1
+            self._updates.note_fault()
             if self.counts.model_faults == 1:
                 say_step(f"edge: the model fails on a frame of '{looks[0].name}': {error}")
             return [None] * len(looks)

@@ -20,14 +20,17 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from visionloop.core.files import canonical_json, sha256_of_bytes
 from visionloop.serving.edge.event_ids import is_clock_ok, new_event_id, read_boot_id
 from visionloop.serving.edge.events import EVENT_COLUMNS, Event, event_of_row
+from visionloop.serving.edge.store import open_reader
 
-__all__ = ["ALERT_PRIORITY", "Outbox", "OutboxDepth", "OutboxLimits"]
+__all__ = ["ALERT_PRIORITY", "Outbox", "OutboxDepth", "OutboxLimits", "read_events"]
 
 ALERT_PRIORITY = 1
 """Events of this priority or a smaller one are alerts: they may use the reserve."""
@@ -287,3 +290,23 @@ class Outbox:
             "ON CONFLICT (priority) DO UPDATE SET events = events + excluded.events",
             (priority, events),
         )
+
+
+def read_events(db: Path, *, after: int = 0) -> list[Event]:
+    """Events of a device, oldest first.
+
+    Parameters
+    ----------
+    db : Path
+    after : int
+        Only events with a larger ``seq``.
+
+    Raises
+    ------
+    DataError
+        If there is no database of the edge agent.
+    """
+    with closing(open_reader(db)) as connection:
+        query = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events WHERE seq > ? ORDER BY seq"
+        rows = connection.execute(query, (after,)).fetchall()
+    return [event_of_row(row) for row in rows]

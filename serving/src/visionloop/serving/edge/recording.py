@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,12 @@ class Recorder:
             failpoint("agent.before_commit")
         failpoint("agent.after_commit")
         return (len(events), is_kept) if is_new else (0, False)
+
+    def tell(self, kind: str, payload: dict[str, Any], *, priority: int = 1) -> None:
+        """An event of the device itself, without a frame: durable on return."""
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        with self._connection:
+            self._outbox.append(kind=kind, priority=priority, created_at=now, payload=payload)
 
     def prune(self, max_records: int) -> None:
         """Now and then, drop the oldest records beyond so many, and the files kept for them."""

@@ -13,8 +13,8 @@ __all__ = ["ClassTracker"]
 
 SURE = 0.5
 """Boxes from this confidence on are matched first and begin tracks; weaker ones only go on."""
-LEAST_IOU = 0.2
-"""Overlap with the place expected, at five frames a second: people move half their width."""
+LEAST_IOU = 0.1
+"""Overlap with the place expected; small, as at five frames a second people move by their width."""
 CLASSES, FRESH = 1000, 10**12
 """What keeps numbers of different classes, and of different beginnings, apart."""
 LOST_FRAMES = 25

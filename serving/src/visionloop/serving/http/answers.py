@@ -13,7 +13,7 @@ from visionloop.core.entities import (
     Prediction,
 )
 from visionloop.core.files import sha256_of_bytes
-from visionloop.serving.http.lanes import Answered, Picture
+from visionloop.serving.http.jobs import Answered, Picture
 from visionloop.serving.http.served import Served
 from visionloop.serving.manifest import Manifest
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,22 +14,26 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from visionloop.core.errors import DataError, PackageError
-from visionloop.serving.http.answers import (
-    ModelAnswer,
-    PredictAnswer,
-    Problems,
-    describe_answer,
-    describe_model,
-)
+from visionloop.serving.http.answers import describe_answer, describe_model
 from visionloop.serving.http.bodies import BodyError
+from visionloop.serving.http.document import (
+    BODY,
+    DESCRIPTION,
+    ERRORS,
+    MODEL,
+    PREDICTED,
+    add_request_schema,
+)
 from visionloop.serving.http.guard import Guard, refuse
-from visionloop.serving.http.lanes import BusyError, NothingServedError, retry_after
+from visionloop.serving.http.jobs import BusyError, NothingServedError
 from visionloop.serving.http.metrics import Metrics
 from visionloop.serving.http.page import render_page
-from visionloop.serving.http.pictures import PredictRequest, RequestError, read_asked
+from visionloop.serving.http.pictures import RequestError, read_asked
 from visionloop.serving.http.state import ServerState
 
 __all__ = ["OPEN_PATHS", "make_app"]
+
+log = logging.getLogger(__name__)
 
 OPEN_PATHS = ("/healthz", "/readyz", "/", "/openapi.json")
 """Without a token: they tell no more than that a server is here, and how to ask it."""
@@ -35,56 +41,18 @@ OPEN_PATHS = ("/healthz", "/readyz", "/", "/openapi.json")
 LARGE_BODY = 1 << 18
 """Bytes from which a body is taken apart on a thread, so that others need not wait."""
 
-DESCRIPTION = """\
-Predictions of the newest release. Every request carries `Authorization: Bearer <token>`.
-
-A server that is busy answers **429** at once, with `Retry-After` in seconds: ask again then, or
-ask another replica. What is accepted is answered within the latency budget."""
-
-BODY = {
-    "required": True,
-    "description": "One picture, or several. Most direct is the file itself; base64 is a third "
-    "larger and takes longer to read.",
-    "content": {
-        "image/jpeg": {"schema": {"type": "string", "format": "binary"}},
-        "image/png": {"schema": {"type": "string", "format": "binary"}},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {
-                    "images": {
-                        "type": "array",
-                        "items": {"type": "string", "format": "binary"},
-                        "description": "PNG or JPEG files; the name of the field is free",
-                    },
-                    "minimum_confidence": {"type": "number", "minimum": 0, "maximum": 1},
-                },
-            }
-        },
-        "application/json": {"schema": PredictRequest.model_json_schema()},
-    },
-}
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problems, "description": "The form is damaged"},
-    401: {"model": Problems, "description": "No token, or a wrong one"},
-    408: {"model": Problems, "description": "The body did not arrive in time"},
-    413: {"model": Problems, "description": "Too many bytes, pictures or pixels"},
-    415: {"model": Problems, "description": "Another content type"},
-    422: {"model": Problems, "description": "A picture is damaged, or there is none"},
-    429: {"model": Problems, "description": "Busy; `Retry-After` says when to ask again"},
-    500: {"model": Problems, "description": "The model gave no usable answer"},
-    503: {"model": Problems, "description": "No release serves"},
-}
-
 
 def make_app(state: ServerState) -> FastAPI:
     """The application; the parts of ``state`` start and stop with it."""
     metrics = Metrics(state)
     state.observer.on_batch = metrics.on_batch
     state.observer.on_failure = metrics.on_failure
-    state.releases.on_swap = lambda _: metrics.on_swap()
+
+    def on_swap(_: object) -> None:
+        metrics.on_swap()
+        state.observer.note_success()  # what the old model did is not held against the new one
+
+    state.releases.on_swap = on_swap
 
     @asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:
@@ -102,6 +70,7 @@ def make_app(state: ServerState) -> FastAPI:
     )
     _add_predict(app, state, metrics)
     _add_probes(app, state, metrics)
+    add_request_schema(app)
     app.add_middleware(Guard, tokens=state.tokens, open_paths=OPEN_PATHS)
     return app
 
@@ -110,7 +79,7 @@ def _add_predict(app: FastAPI, state: ServerState, metrics: Metrics) -> None:
     @app.post(
         "/v1/predict",
         summary="Ask about one picture or several",
-        responses={200: {"model": PredictAnswer}, **ERRORS},
+        responses={200: PREDICTED, **ERRORS},
         openapi_extra={"requestBody": BODY},
     )
     async def predict(request: Request) -> Response:
@@ -124,7 +93,7 @@ def _add_predict(app: FastAPI, state: ServerState, metrics: Metrics) -> None:
     @app.get(
         "/v1/model",
         summary="What is served now",
-        responses={200: {"model": ModelAnswer}, 401: ERRORS[401], 503: ERRORS[503]},
+        responses={200: MODEL, 401: ERRORS[401], 503: ERRORS[503]},
     )
     async def model() -> Response:
         served = state.releases.used
@@ -147,7 +116,7 @@ async def _predict(request: Request, state: ServerState) -> Response:
             asked.pictures, minimum_confidence=asked.minimum_confidence
         )
     except BusyError as error:
-        seconds = retry_after(error.seconds)
+        seconds = max(1, math.ceil(error.seconds))
         refused = refuse(429, [f"busy; ask again in {seconds} s, or ask another replica"])
         refused.headers["Retry-After"] = str(seconds)
         return refused
@@ -163,8 +132,10 @@ async def _predict(request: Request, state: ServerState) -> Response:
         return refuse(error.status, error.problems)
     except DataError as error:
         return refuse(422, [f"{error.subject}: {problem}" for problem in error.problems])
-    except PackageError:
-        # The log has the reason, which names folders of this machine.
+    except Exception as error:
+        if not isinstance(error, PackageError):  # those are in the log already
+            log.exception("a request failed")
+        # The reason may name folders of this machine.
         return refuse(500, ["the model gave no usable answer; the server's log says why"])
     return JSONResponse(describe_answer(answered, asked.pictures))
 

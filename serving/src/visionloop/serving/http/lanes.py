@@ -3,95 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import math
+import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from visionloop.core.entities import Prediction
-from visionloop.core.errors import DataError, PackageError
+from visionloop.serving.http.batches import Observer, answer_jobs
+from visionloop.serving.http.jobs import Answered, BusyError, Job, NothingServedError, Picture
 from visionloop.serving.http.served import Served
-from visionloop.serving.images import decode_image
 
-__all__ = [
-    "Answered",
-    "BusyError",
-    "Lanes",
-    "NothingServedError",
-    "Observer",
-    "Picture",
-    "retry_after",
-]
+__all__ = ["Lanes"]
 
 STUCK_SECONDS = 60.0
+NICENESS = 5
+"""Of lanes: the event loop, which tells the busy to go elsewhere, goes first."""
+
 log = logging.getLogger(__name__)
-
-
-class BusyError(Exception):
-    """The queue is full, or the answer would come too late.
-
-    Attributes
-    ----------
-    seconds : float
-        After which it is worth to ask again.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"busy for {seconds:.3f} s")
-        self.seconds = seconds
-
-
-class NothingServedError(Exception):
-    """There is no release that can be served."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as it was sent: its name, and the bytes of a PNG or JPEG file."""
-
-    name: str
-    content: bytes
-
-
-@dataclass(frozen=True)
-class Answered:
-    """What one request gets.
-
-    Attributes
-    ----------
-    served : Served
-        The release that answered.
-    predictions : list of Prediction
-        One a picture.
-    sizes : list of (int, int)
-        Width and height of each picture, pixels.
-    waited, worked : float
-        Seconds in the queue, and in the batch.
-    """
-
-    served: Served
-    predictions: list[Prediction]
-    sizes: list[tuple[int, int]]
-    waited: float
-    worked: float
-
-
-@dataclass(eq=False)
-class _Job:
-    pictures: Sequence[Picture]
-    minimum_confidence: float | None
-    answer: asyncio.Future[Answered]
-    came: float
-    is_first: bool
-    """Whether nothing else was going on when it came."""
 
 
 @dataclass
@@ -100,16 +33,6 @@ class _Lane:
     began: float = 0.0
     until: float = 0.0
     """When it is expected to be free; 0 while it is."""
-
-
-@dataclass
-class Observer:
-    """Called from the lanes with what they did; every function must be quick."""
-
-    on_batch: Callable[[int, float, Any], object] = lambda pictures, seconds, timings: None
-    on_failure: Callable[[], object] = lambda: None
-    failures: int = field(default=0, init=False)
-    """Batches since the last answer in which the model, not a picture, was at fault."""
 
 
 class Lanes:
@@ -143,7 +66,7 @@ class Lanes:
         self._current = current
         self._max_batch, self._queue_pictures = max_batch, queue_pictures
         self._observer = observer
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._lanes = [_Lane(number) for number in range(lanes)]
         self._is_over = False
@@ -220,7 +143,7 @@ class Lanes:
         with self._changed:
             self._check(len(pictures), now)
             is_first = not self._waiting and not any(lane.until for lane in self._lanes)
-            self._waiting.append(_Job(pictures, minimum_confidence, future, now, is_first))
+            self._waiting.append(Job(pictures, minimum_confidence, future, now, is_first))
             self._changed.notify()
         return future
 
@@ -241,6 +164,7 @@ class Lanes:
         return max(lane.until, now + 0.1 * (lane.until - lane.began))
 
     def _work(self, lane: _Lane) -> None:
+        _step_back()
         while True:
             with self._changed:
                 while not self._waiting and not self._is_over:
@@ -254,17 +178,18 @@ class Lanes:
                 lane.until = lane.began + (served.pace.seconds(count) if served else 0.0)
             try:
                 if served is None:
-                    _fail(jobs, NothingServedError())
-                else:
-                    self._answer(jobs, served, lane)
+                    raise NothingServedError
+                answer_jobs(jobs, served, lane.number, self._observer)
             except Exception as error:  # a lane that died would answer nobody any more
-                log.exception("a batch failed")
-                _fail(jobs, error)
+                if not isinstance(error, NothingServedError):
+                    log.exception("a batch failed")
+                for job in jobs:
+                    job.fail(error)
             finally:
                 with self._changed:
                     lane.until = 0.0
 
-    def _take(self, served: Served | None) -> list[_Job]:
+    def _take(self, served: Served | None) -> list[Job]:
         """The oldest request, and those behind it that go with it."""
         first = self._waiting[0]
         alike = list(
@@ -279,78 +204,11 @@ class Lanes:
             )
         return [self._waiting.popleft() for _ in range(count)]
 
-    def _answer(self, jobs: list[_Job], served: Served, lane: _Lane) -> None:
-        decoded: list[tuple[_Job, list[NDArray[np.uint8]]]] = []
-        for job in jobs:
-            try:
-                decoded.append((job, [_decode(picture) for picture in job.pictures]))
-            except DataError as error:
-                _fail([job], error)
-        if not decoded:
-            return
-        try:
-            self._predict(decoded, served, lane)
-        except PackageError as error:
-            if len(decoded) == 1:
-                self._note_failure(error)
-                _fail([decoded[0][0]], error)
-                return
-            # One picture made the model fail: the others must not suffer.
-            for one in decoded:
-                self._answer([one[0]], served, lane)
 
-    def _predict(
-        self,
-        decoded: list[tuple[_Job, list[NDArray[np.uint8]]]],
-        served: Served,
-        lane: _Lane,
-    ) -> None:
-        images = [image for _, found in decoded for image in found]
-        predictions, timings = served.predictors[lane.number].predict_timed(
-            images, minimum_confidence=decoded[0][0].minimum_confidence
-        )
-        took = time.monotonic() - lane.began
-        is_alone = len(decoded) == 1 and decoded[0][0].is_first
-        served.pace.observe(len(images), took, is_alone=is_alone)
-        self._observer.failures = 0
-        self._observer.on_batch(len(images), took, timings)
-        for job, found in decoded:
-            mine, predictions = predictions[: len(found)], predictions[len(found) :]
-            sizes = [(image.shape[1], image.shape[0]) for image in found]
-            _settle(job, Answered(served, mine, sizes, max(0.0, lane.began - job.came), took))
-
-    def _note_failure(self, error: PackageError) -> None:
-        log.error("the model failed: %s", error)
-        self._observer.failures += 1
-        self._observer.on_failure()
-
-
-def retry_after(seconds: float) -> int:
-    """Whole seconds for the header ``Retry-After``; at least one."""
-    return max(1, math.ceil(seconds))
-
-
-def _decode(picture: Picture) -> NDArray[np.uint8]:
-    return decode_image(picture.content, subject=picture.name)
-
-
-def _settle(job: _Job, answer: Answered) -> None:
-    _tell(job, lambda: job.answer.set_result(answer))
-
-
-def _fail(jobs: Sequence[_Job], error: Exception) -> None:
-    for job in jobs:
-        _tell(job, lambda job=job: job.answer.set_exception(error))  # type: ignore[misc]
-
-
-def _tell(job: _Job, tell: Callable[[], None]) -> None:
-    """In the event loop of the one who waits; who went away is told nothing."""
-
-    def safely() -> None:
-        if not job.answer.done():
-            tell()
-
-    try:
-        job.answer.get_loop().call_soon_threadsafe(safely)
-    except RuntimeError:  # the loop was closed
-        log.warning("nobody waits for an answer any more")
+def _step_back() -> None:
+    """This thread alone becomes nicer; only Linux knows threads of different niceness."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        was = os.getpriority(os.PRIO_PROCESS, thread)
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, was + NICENESS)

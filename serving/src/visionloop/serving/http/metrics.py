@@ -44,7 +44,7 @@ class Metrics:
         self._refusals = Histogram(
             "visionloop_http_refusal_seconds",
             "From a request to its 429",
-            buckets=(0.001, 0.002, 0.005, *SECONDS),
+            buckets=(0.001, 0.002, *SECONDS),
             registry=self._registry,
         )
         self._pictures = Histogram(

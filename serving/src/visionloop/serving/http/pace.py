@@ -53,8 +53,8 @@ class Pace:
     def seconds(self, pictures: int) -> float:
         """What a batch is expected to take; 0 before anything was measured.
 
-        A size that was never seen is reckoned from the nearest smaller one, else from the
-        nearest one, in proportion.
+        A size that was never seen is reckoned from those beside it, beyond the largest one
+        in proportion.
         """
         with self._lock:
             return self._expected(pictures)
@@ -125,8 +125,8 @@ class Pace:
     def _expected(self, pictures: int) -> float:
         if not self._careful:
             return 0.0
-        if pictures in self._careful:
-            return self._careful[pictures]
-        smaller = [size for size in self._careful if size < pictures]
-        nearest = max(smaller) if smaller else min(self._careful)
+        sizes = sorted(self._careful)
+        if sizes[0] <= pictures <= sizes[-1]:
+            return float(np.interp(pictures, sizes, [self._careful[size] for size in sizes]))
+        nearest = sizes[0] if pictures < sizes[0] else sizes[-1]
         return self._careful[nearest] * pictures / nearest

@@ -19,6 +19,12 @@ td, th { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0;
 .method { font-weight: 700; } .soft { opacity: .7; }
 """
 
+SHOWN = (
+    *("PredictRequest", "AskedPicture", "PredictAnswer", "PictureAnswer", "BoxAnswer"),
+    *("Milliseconds", "ModelAnswer", "Problems"),
+)
+"""Schemas, in the order of the page."""
+
 EXAMPLE = """\
 # one picture
 curl --data-binary @cell.jpg -H 'Content-Type: image/jpeg' \\
@@ -48,9 +54,8 @@ def render_page(document: dict[str, Any], base: str) -> str:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             parts.append(_render_operation(method, path, operation))
-    parts += ["<h2>Answers</h2>"]
-    for name in ("PredictAnswer", "PictureAnswer", "BoxAnswer", "Milliseconds", "ModelAnswer"):
-        parts.append(_render_schema(name, schemas.get(name, {})))
+    parts += ["<h2>Requests and answers</h2>"]
+    parts += [_render_schema(name, schemas[name]) for name in SHOWN]
     parts.append(
         '<p class="soft">As a document for programs: <a href="openapi.json">openapi.json</a></p>'
     )

@@ -15,7 +15,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from visionloop.core.config import StrictModel
 from visionloop.core.errors import DataError
-from visionloop.serving.http.lanes import Picture
+from visionloop.serving.http.jobs import Picture
 from visionloop.serving.images import read_header
 
 __all__ = ["Asked", "AskedPicture", "PictureLimits", "PredictRequest", "RequestError", "read_asked"]

@@ -14,13 +14,15 @@ from visionloop.core.errors import InputError
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 
-__all__ = ["run_server"]
+__all__ = ["GRACEFUL_SECONDS", "run_server"]
 
 BACKLOG = 512
 SWITCH_SECONDS = 0.0005
 """How long a lane may keep the interpreter from the event loop; Python's own is ten times that."""
 
 GRACEFUL_SECONDS = 30
+"""For what was begun before the server stopped listening."""
+
 IDLE_SECONDS = 75
 """Longer than load balancers keep idle connections: they must be the ones to close."""
 
@@ -53,6 +55,7 @@ def run_server(
         If the port is in use, or there is no usable token.
     """
     import uvicorn
+    from prometheus_client import disable_created_metrics
 
     from visionloop.serving.http.app import make_app
     from visionloop.serving.http.state import ServerState, make_state, read_params
@@ -87,6 +90,7 @@ def run_server(
         url = f"http://{address}:{listener.getsockname()[1]}"
         say_step(f"http: '{model}' at {url} (token: {path or TOKEN_VARIABLE})")
         sys.setswitchinterval(SWITCH_SECONDS)
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         settings = uvicorn.Config(
             make_app(state),
             log_level="warning",

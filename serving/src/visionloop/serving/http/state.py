@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionloop.core.config import load_block, load_project, load_yaml_model
 from visionloop.core.workspace import Workspace
 from visionloop.serving.hot_swap import HotSwap, stamps_of
+from visionloop.serving.http.batches import Observer
 from visionloop.serving.http.bodies import BodyLimits, BodyReader
-from visionloop.serving.http.lanes import Lanes, Observer
+from visionloop.serving.http.lanes import Lanes
 from visionloop.serving.http.params import HttpParams
 from visionloop.serving.http.pictures import PictureLimits
 from visionloop.serving.http.served import Served, Shelf
 from visionloop.serving.http.tokens import Tokens
 from visionloop.serving.params import ServingParams
+from visionloop.serving.processors import count_processors
 from visionloop.serving.release_index import INDEX_NAME
 
 __all__ = ["ServerState", "make_state", "read_params"]
-
-MOST_FAILURES = 5
-"""Answers in a row that the model owes, after which the server is not ready."""
 
 
 @dataclass
@@ -64,7 +62,7 @@ class ServerState:
             return "the server is being stopped"
         if self.releases.used is None:
             return "no release serves yet"
-        if self.observer.failures >= MOST_FAILURES:
+        if self.observer.is_failing:
             return "the model gives no usable answers"
         return self.lanes.problem
 
@@ -94,7 +92,7 @@ def make_state(
         Empty takes that of the first release.
     tokens : Tokens
     """
-    count = params.lanes or max(1, len(os.sched_getaffinity(0)) // params.threads)
+    count = params.lanes or max(1, count_processors() // params.threads)
     folder = workspace.root / params.releases
     shelf = Shelf(
         folder,

@@ -32,6 +32,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from visionloop.core.failpoints import failpoint
@@ -99,6 +100,8 @@ def create_app(engine: Engine) -> FastAPI:
             device = await run_in_threadpool(_find_device, engine, request)
             body = await _read_body(request)
             answer = await run_in_threadpool(_take, engine, device, body)
+        except ClientDisconnect:  # a device that died in the middle of its batch
+            return Response(status_code=400)
         except _RequestError as error:
             return JSONResponse({"detail": error.detail}, status_code=error.status)
         except SQLAlchemyError as error:

@@ -8,12 +8,13 @@ nothing else a second time.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -120,7 +121,7 @@ class Fleet:
                 member = self._roomy_member()
                 member.names.append(name)
                 self.status[name] = CameraStatus(beat=time.monotonic())
-            self._say(member, watch)
+            self._say(member, _with_password(watch))
         self._watches = dict(watches)
         for member in [one for one in self._members if not one.names]:
             self._end(member)
@@ -201,7 +202,7 @@ class Fleet:
         self._say(member, Pace(self._pace))
         for name in member.names:
             self.status[name] = CameraStatus(beat=time.monotonic())
-            self._say(member, self._watches[name])
+            self._say(member, _with_password(self._watches[name]))
         self._say(member, Credit(CREDIT))
 
     def _listen(self, member: _Member, pipe: Connection) -> None:
@@ -285,6 +286,14 @@ class Fleet:
 
     def _give_credit(self, name: str) -> None:
         self._tell(name, Credit(1))
+
+
+def _with_password(watch: Watch) -> Watch:
+    """With the environment variable that holds the camera's password, as it is now."""
+    given = watch.camera.credentials
+    if given is None or given.password_env not in os.environ:
+        return watch
+    return replace(watch, environment={given.password_env: os.environ[given.password_env]})
 
 
 @contextmanager

@@ -33,13 +33,18 @@ folder that was played to its end."""
 
 @dataclass(frozen=True)
 class Watch:
-    """Agent: read this camera; or go on with other parameters."""
+    """Agent: read this camera; or go on with other parameters.
+
+    ``environment`` holds the variable with the camera's password, if it names one: processes
+    are forked from one that was started earlier and may not know it. It is never shown.
+    """
 
     camera: CameraParams
     gate: GateParams
     evidence: EvidenceParams
     site: str
     root: Path
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ class _Process:
 
     def _watch(self, watch: Watch) -> None:
         self._unwatch(watch.camera.name)
+        os.environ.update(watch.environment)
         reader = make_reader(watch, self._mailbox)
         reader.gate.pace_share = self._pace
         with self._lock:

@@ -22,6 +22,8 @@ from visionloop.serving.sources.table import open_source
 
 __all__ = ["Candidate", "Reader", "make_reader"]
 
+CLIP_CODECS = ("h264", "hevc", "av1", "vp9", "mpeg4", "mjpeg")
+"""What an MP4 file carries as it is; of other streams the analysed pictures are kept."""
 RETRY_S = 10.0
 """A camera whose file or folder is not there is tried again after so long a time."""
 
@@ -156,17 +158,21 @@ class VideoReader(Reader):
         super().__init__(watch, mailbox)
         evidence = watch.evidence
         # A clip begins at a key frame, which may lie a whole group of pictures earlier.
-        seconds = evidence.clip_before_s + evidence.clip_after_s + 2 * watch.gate.max_key_gap_s
-        self._ring = PacketRing(seconds, round(evidence.ring_megabytes * 1e6))
+        self._seconds = evidence.clip_before_s + evidence.clip_after_s
+        self._seconds += 2 * watch.gate.max_key_gap_s
+        self._max_bytes = round(evidence.ring_megabytes * 1e6)
+        self._ring: PacketRing | PictureRing = PacketRing(self._seconds, self._max_bytes)
         self._begin(None)
 
     @property
-    def ring(self) -> PacketRing:
+    def ring(self) -> PacketRing | PictureRing:
         return self._ring
 
     def _begin(self, stream: Any) -> None:
         """Another connection: nothing is known of its key frames."""
         self._stream = stream
+        if stream is not None and stream.codec_context.name not in CLIP_CODECS:
+            self._ring = PictureRing(self._seconds, self._max_bytes)
         self._last_key = -1e9
         self._keys_are_near = False
         self._skips = False
@@ -177,8 +183,8 @@ class VideoReader(Reader):
             now = self.beat = time.monotonic()
             if packet.stream is not self._stream:
                 self._begin(packet.stream)
-            self.packets += 1
-            if self.watch.evidence.clips:
+            self.packets += bool(packet.size)
+            if self.watch.evidence.clips and isinstance(self._ring, PacketRing):
                 self._ring.add(packet, now)
             self._take(packet, now)
 
@@ -198,8 +204,13 @@ class VideoReader(Reader):
                 continue
             self.decoded += 1
             self.last_frame = now
-            if self._skips or self.gate.is_due(now):
-                self._judge(picture, now)
+            if not self._skips and not self.gate.is_due(now):
+                continue
+            if self.watch.evidence.clips and isinstance(self._ring, PictureRing):
+                # Converted before it is offered: PyAV must not convert a frame in two threads.
+                picture = picture.to_ndarray(format="bgr24")
+                self._ring.add(picture, None, now)
+            self._judge(picture, now)
         if is_key and not self._needs_key:
             self._change_pace(packet, now)
 

@@ -174,9 +174,8 @@ def read_settings(params: RuleParams, model: type[Settings]) -> Settings:
         problems = [
             f"settings.{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
         ]
-        raise ConfigError(
-            f"rule '{params.name}'", problems, f"{params.kind} has: {known}"
-        ) from None
+        hint = f"{params.kind} has: {known}" if known else f"{params.kind} has no settings"
+        raise ConfigError(f"rule '{params.name}'", problems, hint) from None
 
 
 def class_index(params: RuleParams, classes: Sequence[str], name: str) -> int:

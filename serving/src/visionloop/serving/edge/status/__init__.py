@@ -1,0 +1,1 @@
+"""The device's own page: last pictures, health, level, outbox; and ``/metrics``."""

@@ -121,9 +121,9 @@ def export_both(folder: Path) -> tuple[ModelPackage, Path]:
 
 
 def quantize(
-    package: ModelPackage, images: Path, reference: Reference, folder: Path
+    package: ModelPackage, images: Path, reference: Reference, folder: Path, budget: float = 0.01
 ) -> tuple[bytes, dict[str, Any]]:
-    """INT8 as ``serve build`` makes it."""
+    """INT8 as ``serve build`` makes it for processors."""
     target = folder / f"{package.manifest.name}-int8.onnx"
     found = write_int8(
         package=str(package.path),
@@ -133,8 +133,9 @@ def quantize(
         target=str(target),
         calibration_images=CALIBRATION,
         search_images=12,
-        budget=0.01,
+        budget=budget,
         seconds=240,
+        symmetric=False,  # for processors: the variant "int8-cpu"
     )
     return target.read_bytes(), found
 

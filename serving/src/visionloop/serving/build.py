@@ -16,6 +16,7 @@ from visionloop.serving import signing
 from visionloop.serving.engine_cache import EngineCache
 from visionloop.serving.engines import (
     ENGINE_MANIFEST,
+    ENGINE_PRECISIONS,
     ENGINE_SIGNATURE,
     EngineFacts,
     EngineManifest,
@@ -103,7 +104,9 @@ def build(
         accepted = [one.facts for one in made if one.facts.accepted]
         cache = EngineCache(workspace.engine_cache)
         engines = [
-            _build_one(cache, staging, one.precision, one.onnx_file, params) for one in accepted
+            _build_one(cache, staging, one.precision, one.onnx_file, params)
+            for one in accepted
+            if one.precision in ENGINE_PRECISIONS
         ]
         files = {"fp32": str(loaded.path / MODEL_NAME)}
         files |= {one.precision: str(staging / one.onnx_file) for one in accepted}

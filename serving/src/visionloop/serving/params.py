@@ -26,8 +26,10 @@ __all__ = [
 class BuildParams(StrictModel):
     """Precision variants and engines."""
 
-    precisions: list[Literal["fp16", "int8"]] = Field(
-        default=["fp16", "int8"], description="variants to make; refused ones are left out"
+    precisions: list[Literal["fp16", "int8", "int8-cpu"]] = Field(
+        default=["fp16", "int8", "int8-cpu"],
+        description="variants to make: int8 is for TensorRT, int8-cpu for processors; refused "
+        "ones are left out",
     )
     parity_images: int = Field(
         default=128, gt=0, description="images on which a variant is compared with FP32"

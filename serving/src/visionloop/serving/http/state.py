@@ -7,6 +7,7 @@ from pathlib import Path
 
 from visionloop.core.config import load_block, load_project, load_yaml_model
 from visionloop.core.workspace import Workspace
+from visionloop.serving.backends.table import ENGINE_BACKENDS
 from visionloop.serving.hot_swap import HotSwap, stamps_of
 from visionloop.serving.http.batches import Observer
 from visionloop.serving.http.bodies import BodyLimits, BodyReader
@@ -92,7 +93,7 @@ def make_state(
         Empty takes that of the first release.
     tokens : Tokens
     """
-    count = params.lanes or max(1, count_processors() // params.threads)
+    count = params.lanes or _count_lanes(params)
     folder = workspace.root / params.releases
     shelf = Shelf(
         folder,
@@ -130,6 +131,13 @@ def make_state(
         bodies=BodyReader(limits),
         limits=PictureLimits(params.max_pictures, int(params.max_megapixels * 1e6)),
     )
+
+
+def _count_lanes(params: HttpParams) -> int:
+    """A GPU is filled by batches, not by several engines."""
+    if params.backend in ENGINE_BACKENDS:
+        return 1
+    return max(1, count_processors() // params.threads)
 
 
 def read_params(workspace: Workspace, config: Path | None) -> tuple[HttpParams, str, str]:

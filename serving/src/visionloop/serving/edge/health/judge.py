@@ -199,8 +199,9 @@ class CameraHealth:
             return self._settle(seen, now, "")
         measures = self.measures = measure(look, self._before, self._now, reference)
         seen = self._light(measures, reference.white) | {"lost": False}
-        seen["frozen"] = self._is_frozen(measures, now)
+        is_frozen = self._is_frozen(measures, now)
         if not (seen["dark"] or seen["white"]):
+            seen["frozen"] = is_frozen
             seen |= self._structure(measures)
             seen |= self._mode(measures, seen)
         changes = self._settle(seen, now, _describe(measures))

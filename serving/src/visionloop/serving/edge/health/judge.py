@@ -237,7 +237,7 @@ class CameraHealth:
             is_hidden = self._is_hidden(seen)
             answer["covered"] = is_hidden and seen.lost >= params.covered_share
             answer["moved"] = not is_hidden and seen.lost >= params.moved_share
-        if seen.lost > STILL_THERE or not seen.is_comparable:
+        if seen.lost > STILL_THERE:
             return answer
         is_soft = fine is not None and fine < 0.8 and fine * contrast < params.defocused_detail
         answer["defocused"] = is_soft

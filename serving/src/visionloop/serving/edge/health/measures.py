@@ -143,8 +143,6 @@ def measure(look: Look, before: Look | None, now: Smoothed, reference: Smoothed)
     change = None if before is None else float(cv2.norm(look.fine, before.fine, cv2.NORM_L1))
     known = block_means(reference.structure**2)
     textured = known > TEXTURED
-    if textured.sum() < FEWEST_BLOCKS:
-        textured = known > TEXTURED / 4
     is_comparable = bool(textured.sum() >= FEWEST_BLOCKS)
     if is_comparable:
         lost, contrast, detail = _compare(now, reference, known, textured)

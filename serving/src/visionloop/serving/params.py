@@ -62,7 +62,7 @@ class TuneParams(StrictModel):
     """What `visionloop serve tune` measures on the device at hand."""
 
     backends: list[str] = Field(
-        default=["onnxruntime", "openvino", "tensorrt"],
+        default=["onnxruntime", "openvino", "openvino-bf16", "tensorrt"],
         description="rows of the backend table; those that are not installed are said",
     )
     threads: list[int] = Field(default=[1, 2], min_length=1, description="of one call")

@@ -22,6 +22,7 @@ from typing import Any
 
 from visionloop.core.progress import say_step
 from visionloop.serving.edge.cameras.mailbox import Mailbox, Offer
+from visionloop.serving.edge.cameras.member import Member, fault_of
 from visionloop.serving.edge.cameras.messages import (
     CameraStatus,
     ClipDone,

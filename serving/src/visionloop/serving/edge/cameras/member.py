@@ -26,14 +26,19 @@ a connection (5 s to open, 3 s to read)."""
 
 @dataclass
 class Member:
-    """One process and its cameras."""
+    """One process and its cameras.
+
+    ``heard`` and ``worked`` are the moments at which it last said something, and at which it
+    was last seen to have used the processor; ``used`` is what that was measured with.
+    """
 
     names: list[str]
     process: Any = None
     pipe: Connection | None = None
     started: float = 0.0
     heard: float = 0.0
-    worked: tuple[float, float] = (0.0, 0.0)
+    worked: float = 0.0
+    used: tuple[float, float] = (-1.0, 0.0)
     failures: int = 0
     ready_at: float = 0.0
     sending: threading.Lock = field(default_factory=threading.Lock)
@@ -50,9 +55,11 @@ def fault_of(member: Member, status: Mapping[str, CameraStatus], now: float) -> 
     silent = now - member.heard
     if silent > SILENT_S / 2:
         used = _cpu_s(member.process.pid)
-        if used != member.worked[1]:
-            member.worked = (now, used)
-    is_still = now - max(member.worked[0], member.heard) > SILENT_S
+        is_first_look = member.used[0] != member.heard
+        if not is_first_look and used != member.used[1]:
+            member.worked = now
+        member.used = (member.heard, used)
+    is_still = now - max(member.worked, member.heard) > SILENT_S
     if is_still or silent > STARVED_S:
         return f"gave no sign of life for {silent:.0f} s", False
     return "", False

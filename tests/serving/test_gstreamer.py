@@ -8,7 +8,7 @@ import time
 import pytest
 
 from visionloop.core.errors import ConfigError, UnreachableError
-from visionloop.serving.params import CredentialParams, SourceParams
+from visionloop.serving.source_params import CredentialParams, SourceParams
 from visionloop.serving.sources.table import open_source
 
 TEST_PICTURES = "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=10/1"

@@ -5,18 +5,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from visionloop.core.config import StrictModel
-from visionloop.serving.edge_params import CameraParams, EdgeParams, RuleParams
-from visionloop.serving.source_params import CredentialParams, SourceParams
+from visionloop.serving.edge_params import EdgeParams
 
-__all__ = [
-    "BuildParams",
-    "CameraParams",
-    "CredentialParams",
-    "EdgeParams",
-    "RuleParams",
-    "ServingParams",
-    "SourceParams",
-]
+__all__ = ["BuildParams", "ServingParams"]
 
 
 class BuildParams(StrictModel):

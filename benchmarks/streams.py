@@ -195,8 +195,8 @@ def _judge(place: Workspace, feeds: list[Feed], live: Live, sampled: Sampled) ->
         "false_events": false,
         "false_which": false_which[:20],
         "recall": len(delays) / max(1, len(delays) + missed),
-        "delay_p50_s": float(np.percentile(delays, 50)) if delays else float("nan"),
-        "delay_p95_s": float(np.percentile(delays, 95)) if delays else float("nan"),
+        "delay_p50_s": float(np.percentile(delays, 50)) if delays else None,
+        "delay_p95_s": float(np.percentile(delays, 95)) if delays else None,
         "service_p50_ms": float(np.percentile(service, 50)),
         "service_p95_ms": float(np.percentile(service, 95)),
         "work_p50_ms": float(np.percentile(work, 50)),
@@ -286,7 +286,7 @@ def rows_of(ours: dict[str, Any], peer: dict[str, Any] | None, given: Any) -> li
             make_row(f"{what}: visits that became an event ({ours['visits']})", ours["recall"],
                      target=0.99),
             make_row(f"{what}: first frame to event p95, s, key frames every {GOP / FPS:.0f} s",
-                     ours["delay_p95_s"], target=2.5, higher_is_better=False),
+                     ours["delay_p95_s"] or 1e9, target=2.5, higher_is_better=False),
             make_row(f"{what}: events without anybody", float(ours["false_events"])),
         ]  # fmt: skip
     if peer is not None:

@@ -30,8 +30,10 @@ from visionloop.evaluation.alarm_report import (
 from visionloop.evaluation.inputs import load_inputs
 from visionloop.evaluation.made_day import made_day
 from visionloop.serving.edge.rules.table import Rule, Scene, make_rules
-from visionloop.serving.params import RuleParams, ServingParams, SourceParams
+from visionloop.serving.edge_params import RuleParams
+from visionloop.serving.params import ServingParams
 from visionloop.serving.predictor import Predictor
+from visionloop.serving.source_params import SourceParams
 from visionloop.serving.sources.table import open_source
 
 __all__ = [

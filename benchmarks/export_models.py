@@ -44,51 +44,48 @@ class ModelRow:
 
 
 FULL = {"mode": "full", "batch_size": 16, "allow_scratch": True}
+PROBE = {"mode": "probe", "epochs": 12, "batch_size": 16, "allow_scratch": True}
 MODELS: dict[str, ModelRow] = {
     "yolo": ModelRow(
         "deeppcb",
         {**FULL, "family": "yolo", "weights": "yolov8n", "image_size": 416, "image_passes": 2400,
          "learning_rate": 0.001},
     ),
-    "rtdetr": ModelRow(
-        "bccd",
-        {**FULL, "family": "rtdetr", "weights": "rtdetr-v2-nano", "image_size": 256,
-         "image_passes": 3600, "learning_rate": 0.0006, "batch_size": 8},
-    ),
     "efficientnet": ModelRow(
         "elpv",
-        {**FULL, "family": "efficientnet", "weights": "efficientnet-lite0", "image_size": 224,
-         "image_passes": 1600, "learning_rate": 0.0005},
+        {**PROBE, "family": "efficientnet", "weights": "efficientnet-lite0", "image_size": 224},
     ),
     "convnext": ModelRow(
         "elpv",
-        {**FULL, "family": "convnext", "weights": "convnext-atto", "image_size": 96,
-         "image_passes": 3200, "learning_rate": 0.0005},
+        {**PROBE, "family": "convnext", "weights": "convnext-atto", "image_size": 96},
     ),
     "vit": ModelRow(
-        "elpv",
-        {**FULL, "family": "vit", "weights": "vit-tiny", "image_size": 96,
-         "image_passes": 3200, "learning_rate": 0.0005},
-    ),
-    "autoencoder": ModelRow(
-        "magnetic-tile",
-        {**FULL, "family": "autoencoder", "weights": "none", "image_size": 128, "epochs": 8,
-         "learning_rate": 0.002},
+        "elpv", {**PROBE, "family": "vit", "weights": "vit-tiny", "image_size": 96}
     ),
     "patch": ModelRow(
         "magnetic-tile",
-        {**FULL, "family": "patch", "weights": "efficientnet-lite0", "image_size": 224,
+        {**FULL, "family": "patch", "weights": "efficientnet-lite0", "image_size": 128,
          "epochs": 1},
+    ),
+    "autoencoder": ModelRow(
+        "magnetic-tile",
+        {**FULL, "family": "autoencoder", "weights": "none", "image_size": 128, "epochs": 4,
+         "learning_rate": 0.002},
     ),
     "clip": ModelRow(
         "magnetic-tile",
         {**FULL, "family": "clip", "weights": "clip-vit-b-32", "image_size": 64, "epochs": 1,
          "anomaly": {"layers": [0, 1]}},
     ),
+    "rtdetr": ModelRow(
+        "bccd",
+        {**FULL, "family": "rtdetr", "weights": "rtdetr-v2-nano", "image_size": 256,
+         "image_passes": 1200, "learning_rate": 0.0006, "batch_size": 8},
+    ),
 }  # fmt: skip
 """Family to what it is trained on."""
 
-SAMPLES = {"deeppcb": 600, "bccd": 364, "elpv": 900, "magnetic-tile": 420}
+SAMPLES = {"deeppcb": 600, "bccd": 364, "elpv": 700, "magnetic-tile": 360}
 """So many samples of a data set are drawn, seed 0."""
 
 TINY_CLIP = {

@@ -28,7 +28,11 @@ def test_dvc_reproduces_the_ring(ring) -> None:
     assert (workspace.package / "model.onnx").is_file()
     assert read_json(workspace.reports / "gate" / "gate.json")["verdict"] == "passed"
     assert (workspace.reports / "promotion" / "promotion.json").is_file()
-    assert read_json(workspace.engine / "engine.json")["onnx_sha256"]
+    accepted = [
+        one for one in read_json(workspace.engine / "engine.json")["variants"] if one["accepted"]
+    ]
+    assert accepted and all(one["onnx_sha256"] for one in accepted)
+    assert (workspace.reports / "parity" / "index.html").is_file()
 
 
 def test_a_second_repro_runs_nothing(ring) -> None:

@@ -363,4 +363,5 @@ def test_engines_travel_with_the_release_where_they_can_be_built(owner) -> None:
     assert release.engine is not None
     manifest = read_json(release.engine / "engine.json")
     assert manifest["package_sha256"] == release.package_sha256
-    assert manifest["built"] or manifest["reason"]
+    assert all(one["built"] or one["reason"] for one in manifest["engines"])
+    assert all(one["accepted"] or one["reasons"] for one in manifest["variants"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from visionloop.core.errors import DataError, PackageError
+from visionloop.core.targets import ParityTargets
 from visionloop.serving.backends.table import BACKENDS
 from visionloop.serving.device_engines import open_tuned
 from visionloop.serving.device_profile import MeasuredForm, load_profile, profile_path
@@ -15,6 +16,8 @@ from visionloop.serving.package import load_package
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.resize_model import resize_model
 from visionloop.serving.tune import choose, tune
+
+LIMITS = ParityTargets(max_metric_loss=0.005)
 
 
 def form(backend="onnxruntime", precision="fp32", threads=1, width=64, **measured):
@@ -26,7 +29,7 @@ def form(backend="onnxruntime", precision="fp32", threads=1, width=64, **measure
 def test_two_threads_that_are_slower_than_one_are_not_chosen():
     one = form(p50_ms=30.0, p95_ms=34.0, p99_ms=36.0, cpu_ms=30.0)
     two = form(threads=2, p50_ms=90.0, p95_ms=120.0, p99_ms=130.0, cpu_ms=170.0)
-    choice, is_met, why = choose([two, one], target_ms=50, max_loss=0.005)
+    choice, is_met, why = choose([two, one], target_ms=50, limits=LIMITS)
     assert (choice.threads, is_met) == (1, True)
     assert any("with 2 threads in place of 1 it is 3.0 times slower" in line for line in why)
 
@@ -38,26 +41,32 @@ def test_the_cheapest_that_keeps_the_target_else_the_fastest():
         form("openvino", "int8", p50_ms=15, p95_ms=40, cpu_ms=15),
         form("tensorrt", "fp16", reason="no usable GPU for this engine"),
     ]
-    choice, is_met, _ = choose(forms, target_ms=35, max_loss=0.005)
+    choice, is_met, _ = choose(forms, target_ms=35, limits=LIMITS)
     assert (choice.backend, choice.threads, is_met) == ("onnxruntime", 1, True)
-    choice, is_met, _ = choose(forms, target_ms=25, max_loss=0.005)
+    choice, is_met, _ = choose(forms, target_ms=25, limits=LIMITS)
     assert (choice.threads, is_met) == (2, True)
-    choice, is_met, why = choose(forms, target_ms=5, max_loss=0.005)
+    choice, is_met, why = choose(forms, target_ms=5, limits=LIMITS)
     assert (choice.threads, is_met) == (2, False)
     assert "none keeps the target" in why[0]
     assert why[-1].endswith("was not run: no usable GPU for this engine")
     with pytest.raises(PackageError, match="no form of it runs here"):
-        choose(forms[-1:], target_ms=5, max_loss=0.005)
+        choose(forms[-1:], target_ms=5, limits=LIMITS)
 
 
 def test_a_smaller_input_counts_only_if_it_loses_little():
     big = form(p50_ms=30, p95_ms=34, cpu_ms=30)
     small = form(width=32, p50_ms=8, p95_ms=9, cpu_ms=8, metric="map50", loss=0.1)
-    choice, _, why = choose([big, small], target_ms=50, max_loss=0.005)
+    choice, _, why = choose([big, small], target_ms=50, limits=LIMITS)
     assert choice.width == 64
-    assert any("costs 0.1000 of map50" in line for line in why)
+    assert any("it costs 0.1000 of map50" in line for line in why)
+    wrong = form("openvino", "int8", p50_ms=5, p95_ms=6, cpu_ms=5, agreement=0.0)
+    choice, _, why = choose([big, wrong], target_ms=50, limits=LIMITS)
+    assert choice.backend == "onnxruntime"
+    assert any("only 0% of its decisions are FP32's" in line for line in why)
+    with pytest.raises(PackageError, match="no form of it answers as FP32 does"):
+        choose([wrong], target_ms=50, limits=LIMITS)
     good = small.model_copy(update={"loss": 0.004})
-    assert choose([big, good], target_ms=50, max_loss=0.005)[0].width == 32
+    assert choose([big, good], target_ms=50, limits=LIMITS)[0].width == 32
 
 
 @pytest.fixture
@@ -88,7 +97,7 @@ def test_the_profile_of_this_machine(workspace, kit, signed, capsys):
             assert "CUDAExecutionProvider" in row.reason
             continue
         assert 0 < row.p50_ms <= row.p95_ms <= row.p99_ms and row.cpu_ms > 0
-        assert bool(row.metric) == (width == 16)
+        assert row.metric == "agreement" and (width == 16 or row.agreement == 1)
     assert profile.choice.backend in ("onnxruntime", "openvino")
     assert any("were not run" in line or "was not run" in line for line in profile.why)
     package = load_package(workspace.package)

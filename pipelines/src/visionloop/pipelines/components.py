@@ -206,18 +206,27 @@ def judge_package(
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def build_engine(
-    config: str, raw: Input[Dataset], package: Input[Model], engine: Output[Model]
+    config: str,
+    raw: Input[Dataset],
+    package: Input[Model],
+    export: Input[Dataset],
+    engine: Output[Model],
+    parity: Output[Dataset],
 ) -> str:
-    """FP16 ONNX with parity, and a TensorRT engine where the builder is installed."""
-    from visionloop.core.files import read_json
+    """Precision variants with their parity, and TensorRT engines where the builder is installed."""
     from visionloop.pipelines.component_files import keep, stage_workspace
     from visionloop.serving.build import build
 
-    files = {"data/raw": raw.path, "artifacts/package": package.path}
+    files = {
+        "data/raw": raw.path,
+        "artifacts/package": package.path,
+        "reports/export": export.path,
+    }
     with stage_workspace(config, files) as workspace:
-        build(workspace=workspace)
+        report = build(workspace=workspace)
         keep(workspace.engine, engine.path)
-        return "built" if read_json(workspace.engine / "engine.json")["built"] else "not built"
+        keep(workspace.reports / "parity", parity.path)
+        return "built" if report.manifest.built else "not built"
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -70,7 +70,9 @@ def train_and_export(
         robustness=measured.outputs["robustness"],
     )
     with dsl.If(judged.outputs["Output"] == "passed", name="gate passed"):
-        components.build_engine(config=config, raw=raw, package=package)
+        components.build_engine(
+            config=config, raw=raw, package=package, export=exported.outputs["report"]
+        )
     return TrainAndExportOutputs(
         fingerprint=frozen.outputs["Output"],
         onnx_sha256=exported.outputs["Output"],

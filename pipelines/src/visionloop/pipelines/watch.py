@@ -182,6 +182,7 @@ def _release(
     from visionloop.evaluation import registry
     from visionloop.evaluation.champion import fetch_version
     from visionloop.evaluation.gate import report_hash, verify_gate_report
+    from visionloop.serving.engines import load_manifest
     from visionloop.serving.package import load_package
     from visionloop.serving.releases import publish, read_index
     from visionloop.serving.signing import signing_key, trusted_keys
@@ -213,6 +214,10 @@ def _release(
     now = registry.alias_holder(client, model, ALIAS)
     if now is None or str(now.version) != str(held.version):
         return None
+    if engines is not None:
+        manifest = load_manifest(engines, package_sha256=package.sha256, trusted_keys=keys)
+        for line in manifest.missing:
+            say_step(f"this release {line}")
     failpoint("watch.before_publish")
     return publish(
         releases=workspace.releases,

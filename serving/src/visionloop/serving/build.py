@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visionloop.core.config import ProjectParams, load_blocks
-from visionloop.core.errors import PackageError
+from visionloop.core.errors import DataError, PackageError
 from visionloop.core.files import replace_folder, write_json
 from visionloop.core.progress import say_step
 from visionloop.core.targets import ParityTargets, load_targets
@@ -16,6 +16,7 @@ from visionloop.serving import signing
 from visionloop.serving.engine_cache import EngineCache
 from visionloop.serving.engines import (
     ENGINE_MANIFEST,
+    ENGINE_PRECISIONS,
     ENGINE_SIGNATURE,
     EngineFacts,
     EngineManifest,
@@ -30,6 +31,7 @@ from visionloop.serving.reference import (
     REFERENCE_NAME,
     Reference,
     load_reference,
+    readable,
     reference_of_folder,
 )
 from visionloop.serving.variants import make_variants
@@ -103,7 +105,9 @@ def build(
         accepted = [one.facts for one in made if one.facts.accepted]
         cache = EngineCache(workspace.engine_cache)
         engines = [
-            _build_one(cache, staging, one.precision, one.onnx_file, params) for one in accepted
+            _build_one(cache, staging, one.precision, one.onnx_file, params)
+            for one in accepted
+            if one.precision in ENGINE_PRECISIONS
         ]
         files = {"fp32": str(loaded.path / MODEL_NAME)}
         files |= {one.precision: str(staging / one.onnx_file) for one in accepted}
@@ -167,10 +171,15 @@ def _find_reference(workspace: Workspace, package: ModelPackage, params: BuildPa
     path = workspace.reports / "export" / REFERENCE_NAME
     if path.is_file():
         found = load_reference(path)
-        there = [one for one in found.samples if (workspace.images / one.file_name).is_file()]
+        there = readable(found.samples, workspace.images)
         if found.dataset_fingerprint != package.manifest.lineage.dataset_fingerprint:
             bare = {"class_id": None, "attributes": None, "xyxy": None, "box_class_id": None}
             there = [one.model_copy(update=bare) for one in there]
         if there:
             return found.model_copy(update={"samples": there})
-    return reference_of_folder(workspace.images, params.parity_images + params.calibration_images)
+    count = params.parity_images + params.calibration_images
+    found = reference_of_folder(workspace.images, count)
+    there = readable(found.samples, workspace.images)
+    if not there:
+        raise DataError(str(workspace.images), "holds no image that can be read")
+    return found.model_copy(update={"samples": there})

@@ -42,6 +42,7 @@ class MeasuredForm(Choice):
     cpu_ms: float = Field(default=0.0, description="time of all threads for a picture, median")
     metric: str = ""
     loss: float = Field(default=0.0, description="of the metric against FP32 at full size")
+    agreement: float = Field(default=1.0, description="share of decisions as FP32's")
     reason: str = ""
 
 

@@ -19,8 +19,8 @@ from visionloop.serving import signing
 
 __all__ = [
     "ENGINE_MANIFEST",
+    "ENGINE_PRECISIONS",
     "ENGINE_SIGNATURE",
-    "PRECISIONS",
     "EngineFacts",
     "EngineManifest",
     "Precision",
@@ -34,8 +34,11 @@ __all__ = [
 ENGINE_MANIFEST = "engine.json"
 ENGINE_SIGNATURE = "engine.sig"
 
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+Precision = Literal["fp32", "fp16", "int8", "int8-cpu"]
+"""``int8`` has signed activations, for TensorRT; ``int8-cpu`` unsigned ones, for processors."""
+
+ENGINE_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+"""Of which TensorRT builds engines: it refuses the zero points of ``int8-cpu``."""
 
 RTX_NOTE = (
     "built ahead of time by TensorRT-RTX on a machine without a GPU: proves parser, builder and "

@@ -7,27 +7,19 @@ from typing import Literal
 from pydantic import Field
 
 from visionloop.core.config import StrictModel
-from visionloop.serving.edge_params import CameraParams, EdgeParams, RuleParams
+from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.http.params import HttpParams
-from visionloop.serving.source_params import CredentialParams, SourceParams
 
-__all__ = [
-    "BuildParams",
-    "CameraParams",
-    "CredentialParams",
-    "EdgeParams",
-    "RuleParams",
-    "ServingParams",
-    "SourceParams",
-    "TuneParams",
-]
+__all__ = ["BuildParams", "ServingParams", "TuneParams"]
 
 
 class BuildParams(StrictModel):
     """Precision variants and engines."""
 
-    precisions: list[Literal["fp16", "int8"]] = Field(
-        default=["fp16", "int8"], description="variants to make; refused ones are left out"
+    precisions: list[Literal["fp16", "int8", "int8-cpu"]] = Field(
+        default=["fp16", "int8", "int8-cpu"],
+        description="variants to make: int8 is for TensorRT, int8-cpu for processors; refused "
+        "ones are left out",
     )
     parity_images: int = Field(
         default=128, gt=0, description="images on which a variant is compared with FP32"
@@ -60,7 +52,7 @@ class TuneParams(StrictModel):
     """What `visionloop serve tune` measures on the device at hand."""
 
     backends: list[str] = Field(
-        default=["onnxruntime", "openvino", "tensorrt"],
+        default=["onnxruntime", "openvino", "openvino-bf16", "tensorrt"],
         description="rows of the backend table; those that are not installed are said",
     )
     threads: list[int] = Field(default=[1, 2], min_length=1, description="of one call")

@@ -72,6 +72,10 @@ class Quantizer:
         smallest and largest values: one odd picture does not widen them for all.
     operators : sequence of str
         Operators to quantize.
+    symmetric : bool
+        Signed activations around zero, as TensorRT wants them; False: unsigned ones with a
+        zero point, as processors want them. What a processor makes of signed ones is not to be
+        trusted: OpenVINO 2026.4 answered nonsense with them on a processor with VNNI.
 
     Attributes
     ----------
@@ -85,11 +89,12 @@ class Quantizer:
         batches: Iterable[NDArray[np.float32]],
         *,
         operators: Sequence[str] = QUANTIZED_OPERATORS,
+        symmetric: bool = True,
     ) -> None:
         import onnx
         from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
-        self._operators = list(operators)
+        self._operators, self._is_symmetric = list(operators), symmetric
         with tempfile.TemporaryDirectory() as folder:
             prepared = Path(folder) / "prepared.onnx"
             _prepare(source, prepared)
@@ -99,7 +104,7 @@ class Quantizer:
                 self._operators,
                 augmented_model_path=str(Path(folder) / "augmented.onnx"),
                 calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"symmetric": True, "moving_average": True},
+                extra_options={"symmetric": symmetric, "moving_average": True},
             )
             calibrator.collect_data(_Reader(self._model.graph.input[0].name, batches))
             self._ranges = calibrator.compute_data()
@@ -125,12 +130,12 @@ class Quantizer:
             True,  # a scale for each channel of the weights
             False,
             QuantType.QInt8,
-            QuantType.QInt8,
+            QuantType.QInt8 if self._is_symmetric else QuantType.QUInt8,
             self._ranges,
             wanted,
             [],
             self._operators,
-            SYMMETRIC,
+            SYMMETRIC | {"ActivationSymmetric": self._is_symmetric},
         )
         quantizer.quantize_model()
         return bytes(quantizer.model.model.SerializeToString(deterministic=True))

@@ -160,6 +160,7 @@ def write_int8(
     search_images: int,
     budget: float,
     seconds: float,
+    symmetric: bool = True,
 ) -> dict[str, Any]:
     """Write the INT8 form of a package's model. Call it apart.
 
@@ -175,6 +176,8 @@ def write_int8(
         Chosen for coverage; the first ``search_images`` of them judge the layers.
     budget, seconds : float
         See :func:`find_sensitive_layers`.
+    symmetric : bool
+        For TensorRT; False for processors.
 
     Returns
     -------
@@ -187,7 +190,7 @@ def write_int8(
     pictures = [read_image(Path(images) / one.file_name) for one in known.samples]
     chosen = choose_for_coverage(_describe(loaded, pictures), calibration_images)
     batches = (make_batch([pictures[one]], loaded.manifest.input)[0] for one in chosen)
-    quantizer = Quantizer(loaded.path / MODEL_NAME, batches)
+    quantizer = Quantizer(loaded.path / MODEL_NAME, batches, symmetric=symmetric)
     judged = chosen[:search_images]
     comparer = Comparer(
         loaded,

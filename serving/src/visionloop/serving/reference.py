@@ -17,8 +17,9 @@ from pydantic import Field, ValidationError
 from visionloop.core.config import StrictModel
 from visionloop.core.errors import DataError
 from visionloop.core.files import write_json
+from visionloop.core.progress import say_step
 from visionloop.core.quality import Boxes
-from visionloop.serving.images import IMAGE_SUFFIXES
+from visionloop.serving.images import IMAGE_SUFFIXES, read_image
 
 __all__ = [
     "REFERENCE_NAME",
@@ -26,6 +27,7 @@ __all__ = [
     "ReferenceSample",
     "divide",
     "load_reference",
+    "readable",
     "reference_of_folder",
     "save_reference",
 ]
@@ -107,6 +109,19 @@ def reference_of_folder(folder: Path, count: int) -> Reference:
             str(folder), "holds no images to compare on", "visionloop data import fills it"
         )
     return Reference(samples=[ReferenceSample(file_name=one.name) for one in files[:count]])
+
+
+def readable(samples: Sequence[ReferenceSample], images: Path) -> list[ReferenceSample]:
+    """Those whose file is a whole picture; the others are named and left out."""
+    good = []
+    for one in samples:
+        try:
+            read_image(images / one.file_name)
+        except DataError as error:
+            say_step(f"left out: {error.subject}: {error.problems[0]}")
+            continue
+        good.append(one)
+    return good
 
 
 def divide(

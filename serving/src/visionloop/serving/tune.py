@@ -97,7 +97,7 @@ def tune(*, workspace: Workspace) -> TuneReport:
         timeout_s=params.timeout_s,
     )
     measured = [MeasuredForm(**row) for row in rows]
-    choice, is_met, why = choose(measured, target_ms=target_ms, max_loss=limits.max_metric_loss)
+    choice, is_met, why = choose(measured, target_ms=target_ms, limits=limits)
     profile = DeviceProfile(
         package_sha256=package.sha256,
         machine=f"{platform.machine()}, {os.cpu_count()} cores",
@@ -111,7 +111,7 @@ def tune(*, workspace: Workspace) -> TuneReport:
 
 
 def choose(
-    measured: Sequence[MeasuredForm], *, target_ms: float, max_loss: float
+    measured: Sequence[MeasuredForm], *, target_ms: float, limits: ParityTargets
 ) -> tuple[Choice, bool, list[str]]:
     """The form to run, whether it keeps the target, and why it was chosen.
 
@@ -120,8 +120,8 @@ def choose(
     measured : sequence of MeasuredForm
     target_ms : float
         Largest p95.
-    max_loss : float
-        Of the metric, that another input size may cost.
+    limits : ParityTargets
+        What a form may lose: a backend can answer nonsense where another one does not.
 
     Raises
     ------
@@ -132,8 +132,10 @@ def choose(
     if not able:
         reasons = sorted({one.reason for one in measured})
         raise PackageError("package", ["no form of it runs here", *reasons])
-    full = max(one.width * one.height for one in able)
-    good = [one for one in able if one.width * one.height == full or one.loss <= max_loss]
+    refused = {_name(one): _why_not(one, limits) for one in able}
+    good = [one for one in able if not refused[_name(one)]]
+    if not good:
+        raise PackageError("package", ["no form of it answers as FP32 does", *refused.values()])
     fitting = [one for one in good if one.p95_ms <= target_ms]
     best = (
         min(fitting, key=lambda one: one.cpu_ms)
@@ -166,11 +168,7 @@ def choose(
                 f"with {one.threads} threads in place of {best.threads} it is {says} (median) and "
                 f"costs {one.cpu_ms / best.cpu_ms:.1f} times the processor time"
             )
-    why += [
-        f"{_name(one)} costs {one.loss:.4f} of {one.metric}, more than {max_loss}"
-        for one in able
-        if one not in good
-    ]
+    why += [f"{name} is refused: {reason}" for name, reason in refused.items() if reason]
     why += sorted({f"{_name(one)} was not run: {one.reason}" for one in measured if one.reason})
     fields = {name: getattr(best, name) for name in Choice.model_fields}
     return Choice(**fields), bool(fitting), why
@@ -179,6 +177,17 @@ def choose(
 def _name(form: Choice) -> str:
     threads = f"{form.threads} thread{'s' if form.threads > 1 else ''}"
     return f"{form.backend} {form.precision}, {threads}, {form.width} x {form.height}"
+
+
+def _why_not(form: MeasuredForm, limits: ParityTargets) -> str:
+    """Why a form that runs must not be chosen; empty where it may."""
+    is_int8 = form.precision.startswith("int8")
+    allowed = limits.max_metric_loss_int8 if is_int8 else limits.max_metric_loss
+    if form.loss > allowed + 1e-9:
+        return f"it costs {form.loss:.4f} of {form.metric}, more than {allowed}"
+    if form.agreement < limits.minimum_agreement - 1e-9:
+        return f"only {form.agreement:.0%} of its decisions are FP32's"
+    return ""
 
 
 def _list_forms(

@@ -57,15 +57,14 @@ def measure_in_turn(
         except VisionloopError as error:
             row["reason"] = "; ".join(error.problems)
     _add_times(able, pictures, rounds)
-    spec = loaded.manifest.input
-    resized = [
-        one for one in able if (one[0]["width"], one[0]["height"]) != (spec.width, spec.height)
-    ]
-    if resized:
-        comparer = Comparer(loaded, pictures, known.samples, metric=known.metric)
-        for row, predictor in resized:
-            found = comparer.compare(predictor)
-            row |= {"metric": found.metric, "loss": round(found.loss, 6)}
+    comparer = Comparer(loaded, pictures, known.samples, metric=known.metric)
+    for row, predictor in able:
+        found = comparer.compare(predictor)
+        row |= {
+            "metric": found.metric,
+            "loss": round(found.loss, 6),
+            "agreement": round(found.parity.agreement, 6),
+        }
     return rows
 
 

@@ -106,7 +106,8 @@ def judge_variant(row: dict[str, Any], precision: str, limits: ParityTargets) ->
     precision : str
     limits : ParityTargets
     """
-    allowed = limits.max_metric_loss_int8 if precision == "int8" else limits.max_metric_loss
+    is_int8 = precision.startswith("int8")
+    allowed = limits.max_metric_loss_int8 if is_int8 else limits.max_metric_loss
     problems = []
     # A hair of slack: a loss of exactly the limit is allowed, whatever the floats say.
     if row["loss"] > allowed + 1e-9:
@@ -155,7 +156,10 @@ def make_and_compare(
     if precision == "fp16":
         write_fp16(source=source, target=target)
     else:
-        found = write_int8(**shared, **search, reference=calibration, target=target)
+        is_symmetric = precision == "int8"
+        found = write_int8(
+            **shared, **search, reference=calibration, target=target, symmetric=is_symmetric
+        )
     shown = compare_variant(**shared, model=target, reference=parity, pictures=pictures)
     return {"search": found, "shown": shown}
 

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 __all__ = ["BACKENDS", "ENGINE_BACKENDS", "Backend"]
 
 _ONNX = "visionloop.serving.backends.onnxruntime_backend"
+_OPENVINO = "visionloop.serving.backends.openvino_backend"
 _TENSORRT = "visionloop.serving.backends.tensorrt_backend"
 
 BACKENDS = {
     "onnxruntime": f"{_ONNX}:OnnxRuntimeBackend",
     "onnxruntime-cuda": f"{_ONNX}:CudaBackend",
     "onnxruntime-tensorrt": f"{_ONNX}:TensorRtProviderBackend",
-    "openvino": "visionloop.serving.backends.openvino_backend:OpenVinoBackend",
+    "openvino": f"{_OPENVINO}:OpenVinoBackend",
+    "openvino-bf16": f"{_OPENVINO}:OpenVinoBf16Backend",
     "tensorrt": f"{_TENSORRT}:TensorRtBackend",
     "tensorrt_rtx": f"{_TENSORRT}:TensorRtxBackend",
 }

@@ -184,7 +184,8 @@ def _encode(path: Path, frames: Any) -> None:
 
 
 def _rotate(base: Feed, keys: int, path: Path) -> Feed:
-    """The same packets, begun at the nth key frame; visits that are cut in two become two."""
+    """The same packets, begun at the nth key frame; a visit over the end goes on at the
+    beginning, as the file is played in a loop."""
     import av
 
     begin = keys * GOP / FPS
@@ -202,7 +203,7 @@ def _rotate(base: Feed, keys: int, path: Path) -> Feed:
     visits = []
     for first, last in base.visits:
         a, b = (first - begin) % base.seconds, (last - begin) % base.seconds
-        visits += [(a, b)] if a <= b else [(a, base.seconds), (0.0, b)]
+        visits.append((a, b) if a <= b else (a, b + base.seconds))
     return Feed(path, base.seconds, tuple(sorted(visits)))
 
 

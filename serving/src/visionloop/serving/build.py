@@ -21,11 +21,13 @@ from visionloop.serving.engines import (
     EngineManifest,
     build_engine,
 )
+from visionloop.serving.golden import GOLDEN_NAME, write_golden
 from visionloop.serving.images import IMAGE_SUFFIXES
 from visionloop.serving.package import MODEL_NAME, load_package
 from visionloop.serving.params import BuildParams, ServingParams
 from visionloop.serving.parity import compare_package_with
 from visionloop.serving.precision import write_fp16
+from visionloop.serving.predictor import Predictor
 
 __all__ = ["BuildReport", "build"]
 
@@ -86,6 +88,9 @@ def build(*, workspace: Workspace) -> BuildReport:
             parity=parity,
             **_build_engine(fp16, staging / ENGINE_NAME, parity, params),
         )
+        if package.manifest.vision_task != "embedding":
+            golden = images[: params.golden_images]
+            write_golden(staging / GOLDEN_NAME, Predictor(package, threads=1), golden)
         write_json(staging / ENGINE_MANIFEST, manifest.model_dump(mode="json"))
         signing.sign_folder(staging, key=key, signature_name=ENGINE_SIGNATURE)
     return BuildReport(workspace.engine, manifest)

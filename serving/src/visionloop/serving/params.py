@@ -5,24 +5,18 @@ from __future__ import annotations
 from pydantic import Field
 
 from visionloop.core.config import StrictModel
-from visionloop.serving.edge_params import CameraParams, EdgeParams, RuleParams
-from visionloop.serving.source_params import CredentialParams, SourceParams
+from visionloop.serving.edge_params import EdgeParams
 
-__all__ = [
-    "BuildParams",
-    "CameraParams",
-    "CredentialParams",
-    "EdgeParams",
-    "RuleParams",
-    "ServingParams",
-    "SourceParams",
-]
+__all__ = ["BuildParams", "ServingParams"]
 
 
 class BuildParams(StrictModel):
     """FP16 variants and engines."""
 
     parity_images: int = Field(default=32, gt=0, description="images that FP16 is compared on")
+    golden_images: int = Field(
+        default=4, ge=1, le=32, description="of them, shipped with their answers: devices check"
+    )
     fp16_max_difference: float = Field(
         default=0.05, gt=0, description="largest difference of a probability or confidence"
     )

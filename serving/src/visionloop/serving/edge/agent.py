@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
@@ -19,6 +20,7 @@ from visionloop.serving.edge.model import LoadedModel, load_model
 from visionloop.serving.edge.recording import Recorder
 from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.edge.store import DATABASE_NAME
+from visionloop.serving.edge.updates import Updates
 from visionloop.serving.release_index import locked
 from visionloop.serving.releases import fetch_newest
 
@@ -127,10 +129,21 @@ class _Agent:
 
     def watch_cameras(self, max_seconds: float | None) -> tuple[int, int, int]:
         """Watch the cameras until stopped."""
+        params = self._settings.params
+        updates = Updates(
+            folder=self._workspace.edge,
+            releases=self._workspace.root / params.releases,
+            model=self._settings.model,
+            params=params,
+            report=self._report_update,
+        )
+        self._model = updates.open()
+        say_step(f"edge: release {self._model.number} of '{self._settings.model}' serves")
         live = Live(
             workspace=self._workspace,
             settings=self._settings,
-            model=self._newest_model(),
+            updates=updates,
+            model=self._model,
             recorder=self._recorder,
             device=self._device,
         )
@@ -139,6 +152,10 @@ class _Agent:
             live.run(lambda: stopped.is_set() or (end is not None and time.monotonic() >= end))
         self._model = live.model
         return live.counts.frames, live.counts.events, live.counts.kept
+
+    def _report_update(self, what: str, facts: dict[str, Any]) -> None:
+        payload = {"what": what, "model": self._settings.model, **facts}
+        self._device.tell("model_update", payload, priority=1)
 
     def _newest_model(self) -> LoadedModel:
         """The newest release, loaded anew only if it is another one."""

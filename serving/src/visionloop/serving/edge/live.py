@@ -20,6 +20,7 @@ from visionloop.serving.edge.model import LoadedModel
 from visionloop.serving.edge.recording import Recorder, is_drawn
 from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.edge.station import Seen, Station, rules_of
+from visionloop.serving.edge.updates import Updates
 from visionloop.serving.edge_params import CameraParams, EdgeParams
 
 __all__ = ["Live", "LiveCounts"]
@@ -62,7 +63,10 @@ class Live:
     workspace : Workspace
     settings : SettingsFile
         Read again when it changes.
+    updates : Updates
+        Opened; the model that serves comes from it, and those that follow.
     model : LoadedModel
+        The one that it opened.
     recorder : Recorder
     device : Device
         Outbox, ladder, page; ticked once a second.
@@ -78,11 +82,13 @@ class Live:
         *,
         workspace: Workspace,
         settings: SettingsFile,
+        updates: Updates,
         model: LoadedModel,
         recorder: Recorder,
         device: Device,
     ) -> None:
         self._workspace, self._settings, self.model = workspace, settings, model
+        self._updates = updates
         self._recorder, self._device = recorder, device
         self.counts = LiveCounts()
         self._stations = self.make_stations(settings.params, model)
@@ -125,15 +131,12 @@ class Live:
                     return
         finally:
             self.fleet.close()
-
-    def use(self, model: LoadedModel, stations: dict[str, Station]) -> None:
-        """Let another model answer from the next frame on."""
-        self.model, self._stations = model, stations
-        self._frame_ms = 0.0
+            self._updates.close()
 
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):
             self.fleet.tend()
+            self._update()
         is_asked = self.should_read_again
         if self._is_due("files", LOOK_AT_FILES_S) and (is_asked or self._settings.has_changed()):
             self.should_read_again = False
@@ -152,6 +155,15 @@ class Live:
         if ladder.pace != self._pace:
             self._pace = ladder.pace
             self.fleet.set_pace(self._pace)
+
+    def _update(self) -> None:
+        """Let another model answer from the next frame on, where it is time for that."""
+        params = self._settings.params
+        model = self._updates.step(lambda new: self.make_stations(params, new))
+        if model is not None:
+            self._stations = self.make_stations(params, model)
+            self.model, self._frame_ms = model, 0.0
+            say_step(f"edge: release {model.number} serves")
 
     def _is_due(self, what: str, period_s: float) -> bool:
         now = time.monotonic()
@@ -239,12 +251,19 @@ class Live:
     def _answer(self, looks: list[Look]) -> list[Prediction | None]:
         """Answers of the model; None for a frame on which it fails."""
         images = [self._stations[look.name].crop(look.image) for look in looks]
+        start = time.perf_counter()
         try:
-            return list(self.model.predictor.predict(images))
+            answers = self.model.predictor.predict(images)
+            seconds = time.perf_counter() - start
+            self._updates.note_time(1e3 * seconds / max(1, len(images)))
+            if self._updates.shadow is not None:
+                self._updates.shadow.look(images, answers, seconds)
+            return list(answers)
         except PackageError as error:
             if len(looks) > 1:  # one frame must not take the others with it
                 return [one for look in looks for one in self._answer([look])]
             self.counts.model_faults += 1
+            self._updates.note_fault()
             if self.counts.model_faults == 1:
                 say_step(f"edge: the model fails on a frame of '{looks[0].name}': {error}")
             return [None] * len(looks)

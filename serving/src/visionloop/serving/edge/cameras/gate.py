@@ -102,7 +102,7 @@ class Gate:
         if self._background is None or self._background.shape != frame.shape:
             self._background, self._updated = frame, now
             return False
-        difference = cv2.absdiff(frame, self._background)
+        difference = np.abs(frame - self._background)
         level = max(self._params.minimum_change, NOISE_FACTOR * float(np.median(difference)))
         moved = (difference >= level) & self._counts
         weight = 1 - np.exp(-(now - self._updated) / self._params.absorb_s)

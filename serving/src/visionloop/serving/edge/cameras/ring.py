@@ -118,6 +118,8 @@ class PictureRing(_Ring):
             return "nothing of that time is in memory"
         buffer = io.BytesIO()
         first = cv2.imdecode(np.frombuffer(pieces[0].content, np.uint8), cv2.IMREAD_COLOR)
+        if first is None:
+            return "its first picture cannot be read"
         with av.open(buffer, "w", format="mp4") as output:
             stream = output.add_stream("mjpeg", rate=25)
             stream.height, stream.width = first.shape[:2]

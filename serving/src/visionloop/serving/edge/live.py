@@ -123,7 +123,7 @@ class Live:
                 self._tend()
                 params = self._settings.params
                 now = time.monotonic()
-                self.counts.too_old += self.fleet.drop_older(now - params.max_age_s)
+                self._drop_older(now, params.max_age_s)
                 looks = self.fleet.take(self._batch_size(), WAIT_S)
                 if looks:
                     self._analyse(looks)
@@ -132,6 +132,11 @@ class Live:
         finally:
             self.fleet.close()
             self._updates.close()
+
+    def _drop_older(self, now: float, max_age_s: float) -> None:
+        dropped = self.fleet.drop_older(now - max_age_s)
+        self.counts.too_old += dropped
+        self._ages.extend([1.25 * max_age_s] * dropped)
 
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):

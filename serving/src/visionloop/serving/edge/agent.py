@@ -155,7 +155,7 @@ class _Agent:
 
     def _report_update(self, what: str, facts: dict[str, Any]) -> None:
         payload = {"what": what, "model": self._settings.model, **facts}
-        self._recorder.tell("model_update", {"site": self._settings.params.site, **payload})
+        self._device.tell("model_update", payload, priority=1)
 
     def _newest_model(self) -> LoadedModel:
         """The newest release, loaded anew only if it is another one."""

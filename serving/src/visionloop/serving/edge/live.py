@@ -123,7 +123,7 @@ class Live:
                 self._tend()
                 params = self._settings.params
                 now = time.monotonic()
-                self.counts.too_old += self.fleet.drop_older(now - params.max_age_s)
+                self._drop_older(now, params.max_age_s)
                 looks = self.fleet.take(self._batch_size(), WAIT_S)
                 if looks:
                     self._analyse(looks)
@@ -132,6 +132,11 @@ class Live:
         finally:
             self.fleet.close()
             self._updates.close()
+
+    def _drop_older(self, now: float, max_age_s: float) -> None:
+        dropped = self.fleet.drop_older(now - max_age_s)
+        self.counts.too_old += dropped
+        self._ages.extend([1.25 * max_age_s] * dropped)
 
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):
@@ -146,15 +151,6 @@ class Live:
         if self._is_due("sweep", SWEEP_S):
             sweep(self._recorder.folder, self._settings.params.evidence)
 
-    def _update(self) -> None:
-        """Let another model answer from the next frame on, where it is time for that."""
-        params = self._settings.params
-        model = self._updates.step(lambda new: self.make_stations(params, new))
-        if model is not None:
-            self._stations = self.make_stations(params, model)
-            self.model, self._frame_ms = model, 0.0
-            say_step(f"edge: release {model.number} serves")
-
     def _tick_device(self) -> None:
         """Let the device judge itself, and do what is left to do."""
         ladder = self._device.ladder
@@ -164,6 +160,15 @@ class Live:
         if ladder.pace != self._pace:
             self._pace = ladder.pace
             self.fleet.set_pace(self._pace)
+
+    def _update(self) -> None:
+        """Let another model answer from the next frame on, where it is time for that."""
+        params = self._settings.params
+        model = self._updates.step(lambda new: self.make_stations(params, new))
+        if model is not None:
+            self._stations = self.make_stations(params, model)
+            self.model, self._frame_ms = model, 0.0
+            say_step(f"edge: release {model.number} serves")
 
     def _is_due(self, what: str, period_s: float) -> bool:
         now = time.monotonic()

@@ -6,7 +6,6 @@ import base64
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +133,6 @@ class Recorder:
         is_new = self._outbox.commit(write)
         failpoint("agent.after_commit")
         return (len(events), is_kept) if is_new else (0, False)
-
-    def tell(self, kind: str, payload: dict[str, Any], *, priority: int = 1) -> None:
-        """An event of the device itself, without a frame: durable on return."""
-        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-        self._outbox.commit(
-            lambda _, outbox: outbox.append(
-                kind=kind, priority=priority, created_at=now, payload=payload
-            )
-        )
 
     def prune(self, max_records: int) -> None:
         """Now and then, drop the oldest records beyond so many, and the files kept for them."""

@@ -41,7 +41,7 @@ from visionloop.training.reference import make_reference
 
 FOLDER = RESULTS / "export"
 LIMITS = ParityTargets()
-PARAMS = BuildParams()
+PARAMS = BuildParams(search_seconds=120.0)
 METRICS = {"detection": "map50", "anomaly": "auroc", "classification": "balanced_accuracy"}
 
 

@@ -2,9 +2,9 @@
 
 Both sides run in this process, frame by frame in turn, one thread each; the peer's default
 settings (every core) run in turn as well, and count by processor time. Ours is the package that
-the export makes, on OpenVINO: in INT8 as ``serve build`` makes it for processors, and in bfloat16. The metric
-is measured where there is a truth: the YOLO of ``export_models.py`` on its test boards; and on
-the video, where the peer's own answers are the truth. Ultralytics is AGPL-3.0.
+the export makes, on OpenVINO: in INT8 as ``serve build`` makes it for processors, and in bfloat16.
+The metric is measured where there is a truth: the YOLO of ``export_models.py`` on its test boards;
+and on the video, where the peer's own answers are the truth. Ultralytics is AGPL-3.0.
 
     python benchmarks/inference.py [--rounds 40] [--images 100]
 """

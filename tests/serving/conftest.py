@@ -160,7 +160,7 @@ project:
   classes: {classes}
   seed: 0
 serving:
-  build: {{parity_images: 4, latency_calls: 3}}
+  build: {{parity_images: 4, latency_calls: 3, search_budget: 1.0}}
   edge:
     keep_share: {keep_share}
     sources: {sources}

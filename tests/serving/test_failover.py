@@ -106,18 +106,38 @@ def test_what_cannot_be_prepared_is_said(tiny, kit):
     assert predictor.predict([kit.grey_image(20)])[0].answer.class_id == 0
 
 
-@pytest.fixture
-def engine_folder(make_workspace, make_line, tiny):
-    """A package and its engine folder with one engine of FP16."""
-    workspace = make_workspace("[]", "[]")
-    text = workspace.params.read_text()
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, key_pair, kit):
+    """A workspace with a package and its engine folder (one engine, FP16), built once."""
+    import cv2
+
+    from visionloop.core.workspace import Workspace
+    from visionloop.serving.package import write_package
+
+    workspace = Workspace(tmp_path_factory.mktemp("built"))
+    workspace.images.mkdir(parents=True)
+    for level in (20, 120, 220):
+        cv2.imwrite(str(workspace.images / f"{level}.png"), kit.grey_image(level))
     workspace.params.write_text(
-        text.replace("parity_images: 4", "parity_images: 4, precisions: [fp16]")
+        "project: {recipe: tiny, model: tiny, vision_task: classification, "
+        "classes: [dark, bright]}\n"
+        "serving: {build: {parity_images: 4, latency_calls: 3, precisions: [fp16]}}\n"
     )
-    make_line([20, 120, 220], workspace.images)
-    workspace.package.parent.mkdir()
-    shutil.move(tiny.classifier(), workspace.package)
-    return load_package(workspace.package), build(workspace=workspace).folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISIONLOOP_SIGNING_KEY", str(key_pair[0]))
+        patch.setenv("VISIONLOOP_TRUSTED_KEYS", str(key_pair[1]))
+        model = kit.make_classifier(workspace.root / "m.onnx")
+        write_package(workspace.package, model=model, manifest=kit.classifier_manifest())
+        build(workspace=workspace)
+    return workspace
+
+
+@pytest.fixture
+def engine_folder(built, tmp_path, signed):
+    """The package, and a copy of its engine folder that a test may break."""
+    folder = tmp_path / "engine"
+    shutil.copytree(built.engine, folder)
+    return load_package(built.package), folder
 
 
 def doctor(folder, key, **changes):

@@ -110,5 +110,5 @@ def test_the_queue_has_a_bound_whatever_the_budget_says(
         assert running.metric("visionloop_http_queue_pictures") == 0
         assert running.predict(content).status_code == 200
     assert set(found) == {200, 429}
-    # One at work and four that wait; more only where a picture was done while others arrived.
-    assert 5 <= found.count(200) < 12
+    # Four that wait, and those that a lane took or finished while others arrived.
+    assert 4 <= found.count(200) < 12

@@ -204,8 +204,10 @@ class VideoReader(Reader):
             pictures = self._drain()
         for picture in pictures:
             if picture.is_corrupt:
+                # What follows is made from it, and the decoder does not mark that.
                 self.damaged += 1
-                continue
+                self._needs_key = True
+                return
             self.decoded += 1
             self.last_frame = now
             self.health.look(picture, now)

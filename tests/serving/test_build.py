@@ -217,7 +217,7 @@ def test_a_variant_that_loses_too_much_is_left_out_and_it_is_said(workspace, sig
         workspace.reports / "export" / "reference.json",
         Reference(metric="balanced_accuracy", samples=samples),
     )
-        workspace.params.write_text(
+    workspace.params.write_text(
         workspace.params.read_text().replace("parity_images: 4,", "parity_images: 6,")
     )
     report = build(workspace=workspace)

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -331,11 +332,9 @@ def test_two_watchers_and_two_promotions_at_once(owner, tmp_path) -> None:
         params = (root / "params.yaml").read_text().replace("alias: challenger", "alias: champion")
         (root / "params.yaml").write_text(params)
         spaces.append(Workspace(root))
-    together = [threading.Thread(target=promote, kwargs={"workspace": one}) for one in spaces]
-    for thread in together:
-        thread.start()
-    for thread in together:
-        thread.join(DEADLINE)
+    with ThreadPoolExecutor(2) as pool:
+        promoted = list(pool.map(lambda one: promote(workspace=one), spaces))
+    assert {one.version for one in promoted} == {"1", "2"}
     found = owner.client.search_model_versions(f"name='{owner.model}'")
     assert sorted(str(one.version) for one in found) == ["1", "2"]
     with Watching(owner), Watching(owner):

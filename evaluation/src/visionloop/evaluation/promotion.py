@@ -202,13 +202,7 @@ def _find_or_make_run(
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-    experiment = client.get_experiment_by_name(project.model)
-    if experiment is not None:
-        experiment_id = experiment.experiment_id
-    else:
-        is_local = workspace.tracking_uri.startswith("sqlite:///")
-        place = (workspace.root / "mlartifacts").as_uri() if is_local else None
-        experiment_id = client.create_experiment(project.model, artifact_location=place)
+    experiment_id = _find_or_make_experiment(client, workspace, project.model)
     name = f"package {package.sha256[:12]}"
     known = client.search_runs([experiment_id], f"attributes.run_name = '{name}'", max_results=1)
     if known:
@@ -216,6 +210,23 @@ def _find_or_make_run(
     run_id = str(client.create_run(experiment_id, run_name=name).info.run_id)
     client.set_terminated(run_id)
     return run_id
+
+
+def _find_or_make_experiment(client: MlflowClient, workspace: Workspace, model: str) -> str:
+    """The experiment of the model; another promotion may make it in the same moment."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(model)
+    if found is None:
+        is_local = workspace.tracking_uri.startswith("sqlite:///")
+        place = (workspace.root / "mlartifacts").as_uri() if is_local else None
+        try:
+            return str(client.create_experiment(model, artifact_location=place))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(model)
+    return str(found.experiment_id)
 
 
 def _log_parts(

@@ -174,8 +174,13 @@ class Device:
         return release.number
 
     def write_config(self, cameras: list[dict], **fields) -> Path:
-        calm = {"ladder": {"worse_s": 3600.0}, "status": {"enabled": False}}  # tests run beside
-        content = {"model": "ppe", "threads": 1, "cameras": cameras, **calm, **fields}
+        # What a device says about itself has tests of its own: test_device, test_health.
+        quiet = {
+            "status": {"enabled": False},
+            "health": {"raise_s": 600.0, "lost_s": 600.0},
+            "ladder": {"worse_s": 3600.0},
+        }
+        content = {"model": "ppe", "threads": 1, "cameras": cameras, **quiet, **fields}
         self.config.write_text(yaml.safe_dump(content, sort_keys=False))
         return self.config
 

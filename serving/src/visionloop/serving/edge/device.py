@@ -237,7 +237,8 @@ class Device:
         if status.state == "ended":
             return False
         params = self._params.health
-        last = max(status.last_frame, self._began)
+        # The first connection, and the first key frame, may take longer.
+        last = status.last_frame or self._began + 2 * params.lost_s
         if now - last >= params.lost_s:
             self._lost[name] = now
         return now - self._lost.get(name, float("-inf")) < params.clear_s

@@ -4,7 +4,8 @@ YOLOv8n (COCO weights, 640 pixels) as a signed release, pictures of people with 
 from a process of its own on the same machine. Peer: FastAPI and Ultralytics as their manuals put
 them together, same ONNX model (``http_peer.py``). In each round both are asked one after another:
 alone (evenly spaced, far apart), as fast as four connections can (the rated load), and at twice
-that rate with arrivals by chance. Durations count from the moment a request was due.
+that rate with arrivals by chance. Durations count from the moment a request was due. At the same
+rate requests are sent that nobody has to work for: what the machine adds by itself.
 
     python benchmarks/http_server.py [--rounds 3]
 """
@@ -33,11 +34,12 @@ PEER = "FastAPI + Ultralytics"
 
 @dataclass(frozen=True)
 class Round:
-    """One server, once: alone, as fast as it can, at twice that."""
+    """One server, once: alone, as fast as it can, at twice that, and with nothing to do."""
 
     idle: Outcome
     rated: Outcome
     over: Outcome
+    floor: Outcome
 
     @property
     def idle_p99(self) -> float:
@@ -80,7 +82,10 @@ def measure(url: str, place: Place, seed: int) -> Round:
     time.sleep(1)
     rate = 2 * rated.rate
     over = load("open", url, place.pictures, rate=rate, seconds=OVER_SECONDS, seed=seed)
-    return Round(idle, rated, over)
+    floor = load(
+        "open", url.replace("v1/predict", "readyz"), place.pictures, rate=rate, seconds=OVER_SECONDS
+    )
+    return Round(idle, rated, over, floor)
 
 
 def rows(ours: list[Round], peer: list[Round]) -> list[dict[str, object]]:
@@ -114,6 +119,15 @@ def rows(ours: list[Round], peer: list[Round]) -> list[dict[str, object]]:
             "median of the 429 at twice the rated load, ms", refusal(50), target=20, has_peer=False
         ),
         row("p99 of the 429 at twice the rated load, ms", refusal(99), target=20, has_peer=False),
+        row(
+            "requests to a wrong method, nothing else going on: p99, ms", floor(99), has_peer=False
+        ),
+        row(
+            "share of the 429 within 20 ms",
+            lambda r: float(np.mean(np.array(r.over.of(429)) <= 0.02)),
+            higher_is_better=True,
+            has_peer=False,
+        ),
         row("requests neither answered nor refused at twice the rated load", lambda r: r.lost),
         row("alone: median, ms", lambda r: percentile(r.idle.of(200), 50)),
         row("alone: p99, ms", lambda r: r.idle_p99),
@@ -130,6 +144,11 @@ def rows(ours: list[Round], peer: list[Round]) -> list[dict[str, object]]:
 def refusal(share: float) -> Callable[[Round], float]:
     """Milliseconds to the 429."""
     return lambda found: percentile(found.over.of(429), share)
+
+
+def floor(share: float) -> Callable[[Round], float]:
+    """Milliseconds to a 405: what the machine and the generator take by themselves."""
+    return lambda found: percentile(found.floor.of(405), share)
 
 
 def percentile(seconds: list[float], share: float) -> float:

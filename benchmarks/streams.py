@@ -33,11 +33,12 @@ from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.cameras.messages import CameraStatus
+from visionloop.serving.edge.device import Device
 from visionloop.serving.edge.live import Live
 from visionloop.serving.edge.outbox import read_events
 from visionloop.serving.edge.recording import Recorder
 from visionloop.serving.edge.settings import SettingsFile
-from visionloop.serving.edge.store import DATABASE_NAME, open_store
+from visionloop.serving.edge.store import DATABASE_NAME
 from visionloop.serving.edge.updates import Updates
 
 CORES = 2
@@ -84,7 +85,7 @@ def watch(place: Workspace, feeds: list[Feed], seconds: float) -> dict[str, Any]
     config = _write_config(place, feeds)
     settings = SettingsFile(place, config)
     sampled = Sampled()
-    with closing(open_store(place.edge / DATABASE_NAME)) as connection:
+    with closing(Device(place.edge, place.root, settings.params)) as device:
         updates = Updates(
             folder=place.edge,
             releases=place.releases,
@@ -97,8 +98,8 @@ def watch(place: Workspace, feeds: list[Feed], seconds: float) -> dict[str, Any]
             settings=settings,
             updates=updates,
             model=updates.open(),
-            recorder=Recorder(place.edge, connection),
-            connection=connection,
+            recorder=Recorder(place.edge, device.outbox),
+            device=device,
         )
         ended = threading.Event()
         sampler = threading.Thread(target=_sample, args=(live, sampled, ended), daemon=True)
@@ -194,8 +195,8 @@ def _judge(place: Workspace, feeds: list[Feed], live: Live, sampled: Sampled) ->
         "false_events": false,
         "false_which": false_which[:20],
         "recall": len(delays) / max(1, len(delays) + missed),
-        "delay_p50_s": float(np.percentile(delays, 50)) if delays else float("nan"),
-        "delay_p95_s": float(np.percentile(delays, 95)) if delays else float("nan"),
+        "delay_p50_s": float(np.percentile(delays, 50)) if delays else None,
+        "delay_p95_s": float(np.percentile(delays, 95)) if delays else None,
         "service_p50_ms": float(np.percentile(service, 50)),
         "service_p95_ms": float(np.percentile(service, 95)),
         "work_p50_ms": float(np.percentile(work, 50)),
@@ -285,7 +286,7 @@ def rows_of(ours: dict[str, Any], peer: dict[str, Any] | None, given: Any) -> li
             make_row(f"{what}: visits that became an event ({ours['visits']})", ours["recall"],
                      target=0.99),
             make_row(f"{what}: first frame to event p95, s, key frames every {GOP / FPS:.0f} s",
-                     ours["delay_p95_s"], target=2.5, higher_is_better=False),
+                     ours["delay_p95_s"] or 1e9, target=2.5, higher_is_better=False),
             make_row(f"{what}: events without anybody", float(ours["false_events"])),
         ]  # fmt: skip
     if peer is not None:

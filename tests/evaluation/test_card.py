@@ -16,7 +16,7 @@ from visionloop.evaluation.gate import gate
 def test_everything_known_is_on_one_page(measured) -> None:
     gate(workspace=measured.workspace)
     page = card(workspace=measured.workspace).page.read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 6
     assert not re.search(r"(src|href)=\"(?!data:)", page), "nothing is loaded from elsewhere"
     for text in (
         "passed",
@@ -29,6 +29,37 @@ def test_everything_known_is_on_one_page(measured) -> None:
         "dvc repro promote",
         "prefers-color-scheme: dark",
     ):
+        assert text in page, text
+
+
+def test_devices_alarms_and_waivers_are_on_it(measured) -> None:
+    from visionloop.evaluation.false_alarms import alarms
+    from visionloop.evaluation.latency import latency
+    from visionloop.evaluation.waivers import waive
+
+    space = measured.workspace
+    limits = {"plant-box": {"per_frame_ms": 500.0}}
+
+    def change(targets) -> None:
+        targets["latency"]["devices"] = limits
+        targets["quality"]["per_class"] = {"defective": 1.0}
+
+    measured.edit("targets.yaml", change)
+    rule = {"name": "defect", "kind": "class_confidence", "class_name": "defective"}
+
+    def add_rule(params) -> None:
+        params["serving"] = {"edge": {"rules": [rule]}}
+        params["evaluation"]["alarms"] = {"day_frames_per_second": 1 / 3600}
+
+    measured.edit("params.yaml", add_rule)
+    latency(workspace=space, device="plant-box", images=20)
+    alarms(workspace=space)
+    gate(workspace=space)
+    reason = "the line is watched by a person until May"
+    waive(workspace=space, check="recall of defective", reason=reason, author="Ada", days=20)
+    assert gate(workspace=space).verdict == "passed"
+    page = card(workspace=space).page.read_text()
+    for text in ("plant-box", "made day", reason, "waived", "Ada"):
         assert text in page, text
 
 

@@ -27,10 +27,10 @@ def test_good_package_is_measured(made_measured) -> None:
 
 def test_files_that_people_and_machines_read(made_measured) -> None:
     folder = made_measured.workspace.reports / "evaluation"
-    for name in ("confusion.png", "curves.png", "slices.png", "worst.png"):
+    for name in ("confusion.png", "curves.png", "mistakes.png", "slices.png", "worst.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     page = (folder / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 5
     assert "http://" not in page and "https://" not in page
     numbers = read_json(folder / "metrics.json")
     assert numbers["balanced_accuracy"] == pytest.approx(
@@ -116,7 +116,7 @@ def test_a_class_without_test_samples(cells) -> None:
 
 
 def test_unknown_column_names_the_nearest(cells) -> None:
-    columns = ["cel_type", "hour"]
+    columns = ["cel_type", "hours"]
     cells.edit("params.yaml", lambda p: p["evaluation"]["evaluate"].update(slice_columns=columns))
     with pytest.raises(ConfigError) as caught:
         evaluate(workspace=cells.workspace)

@@ -151,3 +151,26 @@ def test_a_budget_is_a_quick_look_that_no_gate_takes(measured, capsys) -> None:
     assert found.error_against_full == pytest.approx(expected)
     assert f"off by {expected:+.4f}" in capsys.readouterr().err
     assert load_robustness(measured.workspace.reports / "robustness") == full
+
+
+def test_sixteen_conditions_at_five_severities(cells) -> None:
+    """Occlusion and darkness alone and together among them; every cell of the card is filled."""
+    names = ["darkness", "overexposure", "glare", "flicker", "blur", "vibration", "defocus", "fog",
+             "droplets", "dirt", "occlusion", "noise", "row_noise", "compression",
+             "low_resolution", "darkness+occlusion"]  # fmt: skip
+
+    def change(params) -> None:
+        params["evaluation"]["robustness"] |= {
+            "conditions": names,
+            "severities": [1, 2, 3, 4, 5],
+            "max_samples": 30,
+        }
+
+    cells.edit("params.yaml", change)
+    report = robustness(workspace=cells.workspace)
+    found = report.robustness
+    assert len(found.results) == 80 and set(found.conditions) == set(names)
+    assert all(row.metric.value is not None and row.metric.n == 30 for row in found.results)
+    assert all(one.mean is not None and one.retained for one in found.conditions.values())
+    page = (report.folder / "index.html").read_text()
+    assert page.count("<tr><td>") >= 16 and "severity 5" in page

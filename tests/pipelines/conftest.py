@@ -135,16 +135,10 @@ class Owner:
         return self.client.get_model_version(self.model, number)
 
 
-@pytest.fixture
-def owner(mlflow_server, judged, made_measured, tmp_path, signed, monkeypatch, request) -> Owner:
-    """A project whose registered model is named after the test; promotion stops at challenger.
-
-    With an indirect parameter the model has that name.
-    """
-    root = tmp_path / "project"
+def make_owner(root: Path, judged: dict[str, Path], made: Any, name: str) -> Owner:
+    """A project with a registered model of this name; promotion stops at challenger."""
     shutil.copytree(judged["good"], root)
-    ring = dataclasses.replace(made_measured, workspace=Workspace(root))
-    name = getattr(request, "param", request.node.name)
+    ring = dataclasses.replace(made, workspace=Workspace(root))
     model = "".join(one if one.isalnum() else "-" for one in name)[:60].strip("-")
 
     def change(params: dict[str, Any]) -> None:
@@ -152,5 +146,38 @@ def owner(mlflow_server, judged, made_measured, tmp_path, signed, monkeypatch, r
         params["evaluation"]["promote"] = {"alias": "challenger"}
 
     ring.edit("params.yaml", change)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.url)
     return Owner(ring, judged, model)
+
+
+@pytest.fixture
+def owner(mlflow_server, judged, made_measured, tmp_path, signed, monkeypatch, request) -> Owner:
+    """A project of its own; the model is named after the test, or by an indirect parameter."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.url)
+    name = getattr(request, "param", request.node.name)
+    return make_owner(tmp_path / "project", judged, made_measured, name)
+
+
+@pytest.fixture(scope="session")
+def registered_pair(
+    mlflow_server, judged, made_measured, key_pair, tmp_path_factory
+) -> tuple[Owner, str, str]:
+    """Two versions that passed, registered once for the tests that need no more of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISIONLOOP_SIGNING_KEY", str(key_pair[0]))
+        patch.setenv("VISIONLOOP_TRUSTED_KEYS", str(key_pair[1]))
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_server.url)
+        root = tmp_path_factory.mktemp("pair") / "project"
+        made = make_owner(root, judged, made_measured, "pair")
+        return made, made.register("good"), made.register("steeper")
+
+
+@pytest.fixture
+def pair(registered_pair, mlflow_server, signed, monkeypatch) -> tuple[Owner, str, str]:
+    """The same with no release yet and no word of one on the versions."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.url)
+    owner, first, second = registered_pair
+    shutil.rmtree(owner.workspace.releases, ignore_errors=True)
+    if "release" in owner.version(second).tags:
+        owner.client.delete_model_version_tag(owner.model, second, "release")
+    owner.set_champion(first)
+    return owner, first, second

@@ -8,6 +8,8 @@ import random
 import shutil
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,19 @@ def _artifacts(owner, version) -> Path:
     return root / str(found.source).removeprefix(f"runs:/{found.run_id}/").rpartition("/")[0]
 
 
+def _keep(owner, version, kept: Path) -> Callable[[], None]:
+    """Copy what a test will break; what is returned puts it back."""
+    folder, tag = _artifacts(owner, version), owner.version(version).tags["report"]
+    shutil.copytree(folder, kept)
+
+    def put_back() -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder)
+        owner.client.set_model_version_tag(owner.model, version, "report", tag)
+
+    return put_back
+
+
 @pytest.mark.parametrize(
     ("break_it", "said"),
     [
@@ -111,10 +126,12 @@ def _artifacts(owner, version) -> Path:
         (_package_damaged, "model.onnx"),
     ],
 )
-def test_what_is_not_verified_goes_back_and_says_why(owner, break_it, said) -> None:
-    first, second = owner.register("good"), owner.register("steeper")
-    owner.set_champion(first)
+def test_what_is_not_verified_goes_back_and_says_why(
+    pair, break_it, said, tmp_path, request
+) -> None:
+    owner, first, second = pair
     look(owner)
+    request.addfinalizer(_keep(owner, second, tmp_path / "kept"))
     break_it(owner, second)
     owner.set_champion(second)
     with pytest.raises((PackageError, RefusedError), match=said):
@@ -162,11 +179,12 @@ def test_a_version_that_came_by_another_way(owner, tmp_path) -> None:
     assert owner.champion() == first and len(releases(owner)) == 1
 
 
-def test_the_record_is_lost(owner) -> None:
+def test_the_record_is_lost(pair, request) -> None:
     """The signed index still tells which version was the last."""
-    first, second = owner.register("good"), owner.register("steeper")
-    owner.set_champion(first)
+    owner, first, second = pair
     look(owner)
+    path = _artifacts(owner, second) / "gate" / "gate.json"
+    request.addfinalizer(partial(path.write_bytes, path.read_bytes()))
     record = owner.workspace.releases / f".champion-{owner.model}.json"
     record.unlink()
     _edited(owner, second)
@@ -178,11 +196,11 @@ def test_the_record_is_lost(owner) -> None:
     assert look(owner).release == 1 and read_json(record)["version"] == first
 
 
-def test_back_to_a_release_whose_report_has_expired(owner) -> None:
+def test_back_to_a_release_whose_report_has_expired(pair, tmp_path, request) -> None:
     """What was released while its report was valid may come back; nobody waits for a gate then."""
-    first, second = owner.register("good"), owner.register("steeper")
-    owner.set_champion(first)
+    owner, first, second = pair
     look(owner)
+    request.addfinalizer(_keep(owner, first, tmp_path / "kept"))
     owner.set_champion(second)
     look(owner)
     _expired(owner, first)
@@ -190,9 +208,8 @@ def test_back_to_a_release_whose_report_has_expired(owner) -> None:
     assert look(owner).release == 3
 
 
-def test_the_alias_is_taken_away(owner) -> None:
-    version = owner.register("good")
-    owner.set_champion(version)
+def test_the_alias_is_taken_away(pair) -> None:
+    owner, _, _ = pair
     look(owner)
     owner.client.delete_registered_model_alias(owner.model, "champion")
     report = look(owner)
@@ -225,9 +242,8 @@ def _killed(owner, place: str) -> int:
         "watch.recorded",
     ],
 )
-def test_killed_at_an_arrow_of_a_release(owner, place) -> None:
-    first, second = owner.register("good"), owner.register("steeper")
-    owner.set_champion(first)
+def test_killed_at_an_arrow_of_a_release(pair, place) -> None:
+    owner, _, second = pair
     look(owner)
     owner.set_champion(second)
     assert _killed(owner, place) == -9
@@ -240,10 +256,11 @@ def test_killed_at_an_arrow_of_a_release(owner, place) -> None:
 
 
 @pytest.mark.parametrize("place", ["watch.refusal_told", "watch.before_return", "watch.returned"])
-def test_killed_at_an_arrow_of_a_refusal(owner, place) -> None:
-    first, second = owner.register("good"), owner.register("steeper")
-    owner.set_champion(first)
+def test_killed_at_an_arrow_of_a_refusal(pair, place, request) -> None:
+    owner, first, second = pair
     look(owner)
+    path = _artifacts(owner, second) / "gate" / "gate.json"
+    request.addfinalizer(partial(path.write_bytes, path.read_bytes()))
     _edited(owner, second)
     owner.set_champion(second)
     assert _killed(owner, place) == -9

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from visionloop.core.errors import ConfigError, UnreachableError
-from visionloop.serving.params import CredentialParams, SourceParams
+from visionloop.serving.source_params import CredentialParams, SourceParams
 from visionloop.serving.sources.backoff import Backoff, backoff_seconds
 from visionloop.serving.sources.frames import Watcher
 from visionloop.serving.sources.table import open_source

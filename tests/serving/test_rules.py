@@ -11,8 +11,8 @@ from visionloop.core.entities import (
 )
 from visionloop.core.errors import ConfigError
 from visionloop.serving.edge.rules.table import Scene, make_rules
+from visionloop.serving.edge_params import RuleParams
 from visionloop.serving.manifest import ImageInput, Manifest, ModelOutputs
-from visionloop.serving.params import RuleParams
 
 
 def manifest(task: str, kind: str, **thresholds: float) -> Manifest:

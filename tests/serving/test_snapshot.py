@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from visionloop.core.errors import UnreachableError
-from visionloop.serving.params import CredentialParams, SourceParams
+from visionloop.serving.source_params import CredentialParams, SourceParams
 from visionloop.serving.sources import snapshot
 from visionloop.serving.sources.table import open_source
 

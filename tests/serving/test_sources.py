@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from visionloop.core.errors import DataError, UnreachableError
-from visionloop.serving.params import SourceParams
+from visionloop.serving.source_params import SourceParams
 from visionloop.serving.sources import backoff
 from visionloop.serving.sources.table import open_source
 

@@ -174,7 +174,8 @@ class Device:
         return release.number
 
     def write_config(self, cameras: list[dict], **fields) -> Path:
-        content = {"model": "ppe", "threads": 1, "cameras": cameras, **fields}
+        calm = {"ladder": {"worse_s": 3600.0}, "status": {"enabled": False}}  # tests run beside
+        content = {"model": "ppe", "threads": 1, "cameras": cameras, **calm, **fields}
         self.config.write_text(yaml.safe_dump(content, sort_keys=False))
         return self.config
 

@@ -43,7 +43,7 @@ def run(ladder, start, seconds):
 
 def test_what_matters_least_goes_first_and_comes_back_last():
     dial = Dial(share=1.2)
-    ladder = Ladder(LadderParams(), [dial])
+    ladder = Ladder(LadderParams(worse_s=6.0), [dial])
     changes = run(ladder, 0, 60)
     assert [(before, level) for _, before, level, _ in changes] == [(n, n + 1) for n in range(6)]
     assert changes[0][0] == 6
@@ -63,7 +63,7 @@ def test_what_matters_least_goes_first_and_comes_back_last():
 
 def test_the_order_of_the_rungs_is_the_order_of_the_promise():
     dial = Dial(share=2.0)
-    ladder = Ladder(LadderParams(), [dial])
+    ladder = Ladder(LadderParams(worse_s=6.0), [dial])
     left = []
     for start in range(0, 42, 7):
         run(ladder, start, 7)
@@ -73,7 +73,7 @@ def test_the_order_of_the_rungs_is_the_order_of_the_promise():
 
 def test_between_the_limit_and_relief_nothing_changes():
     dial = Dial(share=1.1)
-    ladder = Ladder(LadderParams(), [dial])
+    ladder = Ladder(LadderParams(worse_s=6.0), [dial])
     run(ladder, 0, 8)
     assert ladder.level == 1
     dial.share = 0.95
@@ -85,7 +85,7 @@ def test_between_the_limit_and_relief_nothing_changes():
 
 def test_a_full_disk_takes_pictures_and_clips_and_nothing_else():
     disk, load = Dial("disk", 3.0), Dial("overload", 0.2)
-    ladder = Ladder(LadderParams(), [disk, load])
+    ladder = Ladder(LadderParams(worse_s=6.0), [disk, load])
     run(ladder, 0, 100)
     assert ladder.level == 2
     assert not ladder.allows("clips")
@@ -102,7 +102,7 @@ def test_a_full_disk_takes_pictures_and_clips_and_nothing_else():
 def test_a_rung_that_had_to_be_taken_again_is_given_back_later():
     """Otherwise a device that is a little too small would swing for ever."""
     dial = Dial()
-    ladder = Ladder(LadderParams(), [dial])
+    ladder = Ladder(LadderParams(worse_s=6.0), [dial])
     ups = []
     for now in range(3000):
         dial.share = 1.2 if ladder.level == 0 else 0.5
@@ -117,7 +117,7 @@ def test_a_rung_that_had_to_be_taken_again_is_given_back_later():
 
 def test_a_rung_that_a_device_does_not_have_is_skipped():
     dial = Dial(share=1.5)
-    ladder = Ladder(LadderParams(), [dial], missing=["full_size", "full_package"])
+    ladder = Ladder(LadderParams(worse_s=6.0), [dial], missing=["full_size", "full_package"])
     changes = run(ladder, 0, 60)
     assert [level for _, _, level, _ in changes] == [1, 2, 3, 6]
     assert ladder.allows("full_package")
@@ -127,7 +127,7 @@ def test_a_rung_that_a_device_does_not_have_is_skipped():
 
 def test_the_payload_names_what_is_given_up():
     dial = Dial(share=1.5)
-    ladder = Ladder(LadderParams(), [dial])
+    ladder = Ladder(LadderParams(worse_s=6.0), [dial])
     change = next(c for n in range(20) if (c := ladder.tick(now=float(n))) is not None)
     assert change.as_payload() == {
         "level": 1,
@@ -187,3 +187,11 @@ def test_disk_and_memory_pressure_read_the_machine(tmp_path):
 
 def test_age_pressure_asks_the_agent():
     assert AgePressure(lambda: 3.0, 2.0).read().share == 1.5
+
+
+def test_a_busy_processor_alone_gives_nothing_up():
+    """Frames that come late do: ``overload``."""
+    busy = Dial("processor", 1.03)
+    ladder = Ladder(LadderParams(), [busy])
+    assert run(ladder, 0, 200) == []
+    assert ladder.pressures["processor"].share == 1.03

@@ -66,7 +66,7 @@ def test_the_gif_itself_is_a_camera_and_its_clip_can_be_played(device, worker_fr
         evidence={"clip_after_s": 0.5},
     )
     report = run_agent(workspace=device.workspace, config=device.config, max_seconds=60)
-    (event,) = read_events(report.db)
+    (event,) = (one for one in read_events(report.db) if "rule" in one.payload)
     assert event.payload["rule"] == "somebody"
     with av.open(str(device.workspace.edge / event.payload["clip"])) as clip:
         assert next(clip.decode(video=0)).width == 480

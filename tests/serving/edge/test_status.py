@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -246,3 +248,13 @@ def test_minutes_survive_a_restart_and_the_outage_is_the_agents(tmp_path):
     assert third.counts["c"].bad.get("agent", 0) in (0, 30)  # 0 where no clock is synchronised
     path.write_text('{"cameras": []}')
     assert CameraMinutes(path).counts == {}
+
+
+def test_rules_and_board_ask_only_for_what_there_is():
+    text = render_metrics(make_registry(lambda: STATE)).decode()
+    there = set(re.findall(r"^(visionloop_\w+?)(?:\{| )", text, flags=re.M))
+    deploy = Path(__file__).parents[3] / "deploy"
+    for path in (deploy / "prometheus" / "edge.rules.yml", deploy / "grafana" / "edge.json"):
+        asked = set(re.findall(r"\bvisionloop_\w+", path.read_text()))
+        assert asked
+        assert asked <= there, asked - there

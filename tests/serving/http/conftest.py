@@ -114,12 +114,13 @@ class Plant:
     workspace: Workspace
     gate_report: Path
 
-    def release(self, package: Path, *, model: str = "tiny"):
+    def release(self, package: Path, *, model: str = "tiny", engines: Path | None = None):
         return publish(
             releases=self.workspace.releases,
             model=model,
             package=package,
             gate_report=self.gate_report,
+            engines=engines,
         )
 
 

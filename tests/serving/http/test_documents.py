@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from visionloop.core.errors import ConfigError
 from visionloop.core.workspace import Workspace
 from visionloop.serving.http.serve import GRACEFUL_SECONDS
 from visionloop.serving.http.state import read_params
@@ -77,6 +78,9 @@ def test_params_of_the_project_and_a_config_file_alone(tmp_path) -> None:
     config.write_text("{model: people, threads: 2}")
     params, model, task = read_params(Workspace(tmp_path), config)
     assert (params.threads, model, task) == (2, "people", "")
+    config.write_text("{model: people, backend: onnxrumtime}")
+    with pytest.raises(ConfigError, match="onnxruntime"):
+        read_params(Workspace(tmp_path), config)
 
 
 def test_the_token_is_made_once_and_only_its_owner_reads_it(tmp_path, monkeypatch) -> None:

@@ -89,3 +89,26 @@ def test_at_twice_the_rated_load(
     assert np.median(refused) <= SLACK * 0.020
     text = httpx.get(f"{server.url}/metrics", headers=bearer, trust_env=False).text
     assert 'visionloop_http_requests_total{status="429"}' in text
+
+
+def test_the_queue_has_a_bound_whatever_the_budget_says(
+    make_plant, slow_classifier, serve_http, wait_until, bearer, kit, png
+) -> None:
+    plant = make_plant(lanes=1, queue_pictures=4, latency_budget_ms=600_000.0, max_batch=1)
+    plant.release(slow_classifier(layers=60))
+    content = png(kit.grey_image(120))
+
+    async def all_at_once(url: str) -> list[int]:
+        headers = {**bearer, "Content-Type": "image/png"}
+        async with httpx.AsyncClient(headers=headers, timeout=60, trust_env=False) as client:
+            sent = [client.post(url, content=content) for _ in range(16)]
+            return [response.status_code for response in await asyncio.gather(*sent)]
+
+    with serve_http(plant.workspace) as running:
+        wait_until(lambda: running.ask("GET", "/readyz").status_code == 200, seconds=60)
+        found = asyncio.run(all_at_once(running.url + "/v1/predict"))
+        assert running.metric("visionloop_http_queue_pictures") == 0
+        assert running.predict(content).status_code == 200
+    assert set(found) == {200, 429}
+    # Four that wait, and those that a lane took or finished while others arrived.
+    assert 4 <= found.count(200) < 12

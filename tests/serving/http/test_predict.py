@@ -170,9 +170,14 @@ def test_a_scene_is_answered_with_its_attributes(
 def test_onnx_runtime_serves_where_the_engine_is_missing(
     make_plant, tiny, serve_http, wait_until, kit, png, capsys
 ) -> None:
-    plant = make_plant(backend="tensorrt")
+    plant = make_plant(backend="tensorrt", lanes=0)
     plant.release(tiny.classifier())
     with serve_http(plant.workspace) as served:
         wait_until(lambda: served.ask("GET", "/readyz").status_code == 200)
         assert served.predict(png(kit.grey_image(220))).status_code == 200
-    assert "ONNX Runtime serves instead of TensorRT" in capsys.readouterr().err
+        assert served.state.lanes.count == 1
+        (predictor,) = served.state.releases.used.predictors
+        assert predictor.wait(60)
+        assert predictor.backend_name == "onnxruntime" and predictor.why_standby
+        assert served.predict(png(kit.grey_image(220))).status_code == 200
+    assert "ONNX Runtime serves while the tensorrt engine is prepared" in capsys.readouterr().err

@@ -9,9 +9,12 @@ import onnx
 import pytest
 from onnx import helper
 
-from visionloop.core.files import read_json
+from visionloop.core.files import read_json, write_json
+from visionloop.serving.engines import ENGINE_MANIFEST, ENGINE_SIGNATURE
+from visionloop.serving.golden import GOLDEN_NAME, write_golden
 from visionloop.serving.package import load_package, write_package
 from visionloop.serving.predictor import Predictor
+from visionloop.serving.signing import sign_folder
 
 
 @pytest.fixture
@@ -228,3 +231,32 @@ def test_a_model_that_gives_no_numbers_turns_the_server_red_for_a_while(
         assert running.ask("GET", "/readyz").status_code == 503
         wait_until(lambda: running.ask("GET", "/readyz").status_code == 200)
         assert running.metric("visionloop_http_model_failures_total") == 9
+
+
+def test_a_release_whose_golden_images_are_answered_otherwise_is_refused(
+    plant, tiny, tmp_path, signed, serve_http, wait_until, kit, png
+) -> None:
+    """What the builder saw and what this machine computes must agree."""
+    picture = tmp_path / "bright.png"
+    picture.write_bytes(png(kit.grey_image(200)))
+    package = load_package(tiny.classifier("next", gain=3.0))
+    for name, gain in (("right", 3.0), ("wrong", -3.0)):
+        folder = tmp_path / name
+        write_golden(
+            folder / GOLDEN_NAME, Predictor(load_package(tiny.classifier(name + "-p", gain=gain))),
+            [picture],
+        )  # fmt: skip
+        write_json(folder / ENGINE_MANIFEST, {"package_sha256": package.sha256})
+        sign_folder(folder, key=signed[0], signature_name=ENGINE_SIGNATURE)
+    plant.release(tiny.classifier())
+    with serve_http(plant.workspace) as running:
+        wait_until(lambda: ready(running)["release"] == 1)
+        plant.release(package.path, engines=tmp_path / "wrong")
+        running.state.releases.look()
+        assert ready(running)["release"] == 1
+        assert "golden images" in ready(running)["problem"]
+        plant.release(tiny.classifier("other", gain=2.0))
+        plant.release(package.path, engines=tmp_path / "right")
+        running.state.releases.look()
+        assert ready(running)["release"] == 4
+        assert ready(running)["problem"] == ""

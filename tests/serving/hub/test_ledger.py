@@ -138,7 +138,7 @@ def test_ledger_over_two_hundred_kills(tmp_path, make_hub, make_device, database
         wanted=110_000,
         kills=210,
         batch=10,
-        pause=0.03,
+        pause=0.08,
         seed=time.time_ns(),
     )
     durable, _ = check_ledger(tmp_path, database)

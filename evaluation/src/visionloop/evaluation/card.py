@@ -17,12 +17,15 @@ from visionloop.core.errors import DataError
 from visionloop.core.files import read_json
 from visionloop.core.targets import load_targets
 from visionloop.core.workspace import Workspace
+from visionloop.evaluation.alarm_report import AlarmReport
 from visionloop.evaluation.gate_report import GATE_NAME, GateReport
 from visionloop.evaluation.measurements import (
+    DeviceLatency,
     Evaluation,
     ExportParity,
     Part,
     Robustness,
+    load_device_latencies,
     load_evaluation,
     load_parity,
     load_robustness,
@@ -79,6 +82,8 @@ def card(*, workspace: Workspace) -> CardReport:
         robustness=robustness,
         parity=_parity_of(workspace, package),
         gate=gate,
+        devices=_devices_of(workspace, package),
+        alarms=_alarms_of(workspace, package),
         targets=load_targets(workspace.targets),
         dataset=_dataset_of(workspace, evaluation),
         recipe=_recipe_of(workspace),
@@ -111,6 +116,8 @@ def limits_of(
             f"{robustness.worst_condition} hurts most: {robustness.metric} "
             f"{robustness.worst:.3f} at severity {robustness.severity}"
         )
+    if evaluation.maps is not None and not evaluation.maps.aupro.enough:
+        limits.append("too few outlined defects to judge where the maps point")
     if gate is None:
         limits.append("the gate has not judged this package")
     limits.append(
@@ -152,6 +159,23 @@ def _parity_of(workspace: Workspace, package: ModelPackage) -> ExportParity | No
     except DataError:
         return None
     return parity if parity.package == package.sha256 else None
+
+
+def _devices_of(workspace: Workspace, package: ModelPackage) -> list[DeviceLatency]:
+    """What was measured of this package on other devices and backends."""
+    found = load_device_latencies(workspace.reports / "latency")
+    return [one for one in found.values() if one.package == package.sha256]
+
+
+def _alarms_of(workspace: Workspace, package: ModelPackage) -> AlarmReport | None:
+    path = workspace.reports / "alarms" / "alarms.json"
+    if not path.is_file():
+        return None
+    try:
+        report = AlarmReport.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None
+    return report if report.package == package.sha256 else None
 
 
 def _dataset_of(workspace: Workspace, evaluation: Evaluation) -> dict[str, Any]:

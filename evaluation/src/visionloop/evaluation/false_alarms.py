@@ -11,28 +11,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from visionloop.core.config import StrictModel, load_block
+from visionloop.core.config import load_block
 from visionloop.core.entities import Frame, Prediction
 from visionloop.core.errors import ConfigError, DataError
 from visionloop.core.files import write_json
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
+from visionloop.evaluation.alarm_report import (
+    AlarmReport,
+    FootageAlarms,
+    RuleThreshold,
+    Verdict,
+)
 from visionloop.evaluation.inputs import load_inputs
 from visionloop.evaluation.made_day import made_day
 from visionloop.serving.edge.rules.table import Rule, Scene, make_rules
-from visionloop.serving.params import RuleParams, ServingParams, SourceParams
+from visionloop.serving.edge_params import RuleParams
+from visionloop.serving.params import ServingParams
 from visionloop.serving.predictor import Predictor
+from visionloop.serving.source_params import SourceParams
 from visionloop.serving.sources.table import open_source
 
 __all__ = [
-    "AlarmReport",
-    "FootageAlarms",
     "alarms",
     "count_alarms",
     "rate_interval",
@@ -43,43 +47,6 @@ DAY_S = 86_400.0
 HOLD_S = 10.0
 LOWEST = 0.01
 SUFFIXES = (".avi", ".gif", ".mkv", ".mov", ".mp4")
-
-Verdict = Literal["pass", "refuse", "not enough data"]
-
-
-class FootageAlarms(StrictModel):
-    """What one rule did on one piece of footage, or on all of them together."""
-
-    name: str
-    rule: str
-    seconds: float
-    frames: int
-    frames_fired: int
-    alarms: int
-    low_per_day: float = Field(description="alarms a camera-day, lower end of the interval")
-    high_per_day: float
-    verdict: Verdict = Field(description="against the target")
-    why: str
-
-
-class RuleThreshold(StrictModel):
-    """The smallest confidence at which a rule keeps the target on the footage."""
-
-    rule: str
-    minimum_confidence: float
-    is_shown: bool = Field(description="false: the footage is too short to show the target")
-    why: str
-
-
-class AlarmReport(StrictModel):
-    """The whole of ``reports/alarms/alarms.json``."""
-
-    format_version: Literal[1] = 1
-    package: str
-    target_per_day: float
-    footage: list[FootageAlarms] = Field(description="each rule on each video, then on all")
-    made_day: list[FootageAlarms] = Field(description="each rule on the made day; may be empty")
-    thresholds: list[RuleThreshold]
 
 
 @dataclass(frozen=True, eq=False)

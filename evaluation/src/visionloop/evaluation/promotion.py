@@ -21,6 +21,7 @@ from visionloop.evaluation.gate_report import GateReport
 from visionloop.evaluation.measurements import EVALUATION_NAME
 from visionloop.evaluation.params import load_params
 from visionloop.serving.package import ModelPackage, load_package
+from visionloop.serving.release_index import locked
 from visionloop.serving.signing import trusted_keys
 
 if TYPE_CHECKING:
@@ -84,11 +85,13 @@ def promote(*, workspace: Workspace) -> PromotionReport:
         record_refusal(workspace=workspace)
     verify_gate_report(workspace.reports / "gate", package_sha256=package.sha256, trusted_keys=keys)
     _write_card(workspace)
-    client = registry.connect(workspace)
     aliases = (
         ("challenger",) if params.promote.alias == "challenger" else ("challenger", "champion")
     )
-    with registry.reaching(workspace):
+    # Two at once would register the same package twice: the second finds what the first made.
+    lock = locked(workspace.releases / ".promote.lock")
+    client = registry.connect(workspace)
+    with lock, registry.reaching(workspace):
         version = _register(client, workspace, project, package, report)
         for alias in aliases:
             failpoint("promotion.alias")

@@ -43,6 +43,11 @@ IGNORED = """\
 *.tmp
 """
 
+WAIVERS = """\
+Signed waivers of gate checks, one file each: `visionloop evaluate waive` writes them, the gate
+reads them. Commit them: the review of a waiver is the review of this file.
+"""
+
 CONTRACT = """\
 # The data contract that this plant signs. A key of data.check in params.yaml that stands here,
 # too, counts as it stands here; for example {min_per_class: 50, class_by: [site]}.
@@ -92,6 +97,7 @@ def _write_project(workspace: Workspace, recipe: str) -> None:
     write_text(workspace.root / ".gitignore", IGNORED)
     write_text(workspace.root / "data" / "contract.yaml", CONTRACT)
     write_json(workspace.root / "data" / "exclusions.json", {"excluded": {}})
+    write_text(workspace.root / "waivers" / "README.md", WAIVERS)
     # Last, because its presence says that the project is complete.
     write_text(workspace.params, render_params(chosen))
 

@@ -7,6 +7,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from visionloop.core.config import StrictModel
+from visionloop.serving.edge.health.params import HealthParams
+from visionloop.serving.edge.ladder import LadderParams
+from visionloop.serving.edge.sinks.params import OutboxParams, SinkParams
+from visionloop.serving.edge.status.params import StatusParams
 from visionloop.serving.source_params import SourceParams
 
 __all__ = [
@@ -233,6 +237,11 @@ class EdgeParams(StrictModel):
     """The edge agent."""
 
     site: str = Field(default="site-1", min_length=1, description="the plant")
+    device: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="this computer; empty is its host name",
+    )
     model: str = Field(default="", description="name of the releases; empty is project.model")
     releases: str = Field(default="releases", description="folder, relative to the workspace")
     backend: str = Field(
@@ -271,11 +280,26 @@ class EdgeParams(StrictModel):
         default=UpdateParams(), description="how a new release takes over"
     )
 
+    outbox: OutboxParams = Field(
+        default=OutboxParams(), description="events that wait on the device"
+    )
+    sinks: list[SinkParams] = Field(default=[], description="where events go; none keeps them here")
+    health: HealthParams = Field(
+        default=HealthParams(), description="when a camera's picture is of no use"
+    )
+    ladder: LadderParams = Field(
+        default=LadderParams(), description="what is given up under pressure"
+    )
+    status: StatusParams = Field(
+        default=StatusParams(), description="the local page and /metrics, while cameras are watched"
+    )
+
     @model_validator(mode="after")
     def _names_differ(self) -> EdgeParams:
         for what, names in (
             ("sources", [one.name for one in self.sources]),
             ("cameras", [one.name for one in self.cameras]),
+            ("sinks", [one.name for one in self.sinks]),
             ("sources and cameras", [one.name for one in (*self.sources, *self.cameras)]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})

@@ -7,20 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from visionloop.core.config import StrictModel
-from visionloop.serving.edge_params import CameraParams, EdgeParams, RuleParams
+from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.http.params import HttpParams
-from visionloop.serving.source_params import CredentialParams, SourceParams
 
-__all__ = [
-    "BuildParams",
-    "CameraParams",
-    "CredentialParams",
-    "EdgeParams",
-    "RuleParams",
-    "ServingParams",
-    "SourceParams",
-    "TuneParams",
-]
+__all__ = ["BuildParams", "ServingParams", "TuneParams"]
 
 
 class BuildParams(StrictModel):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,7 +27,7 @@ from visionloop.serving.release_index import (
     save_index,
 )
 
-__all__ = ["Release", "fetch_newest", "newest", "publish", "read_index"]
+__all__ = ["Release", "fetch_newest", "fetch_older", "newest", "publish", "read_index"]
 
 GATE_SIGNATURE = "gate.sig"
 
@@ -181,21 +181,63 @@ def fetch_newest(
         raise PackageError(
             str(releases), f"holds no release of '{model}'", "visionloop watch --once makes one"
         )
-    seen: dict[str, Any] = read_json(state) if state.is_file() else {"serial": 0, "numbers": {}}
+    seen = _read_seen(state)
     if index.serial < seen["serial"] or entry.number < seen["numbers"].get(model, 0):
         raise PackageError(
             str(releases / INDEX_NAME),
             f"is older (serial {index.serial}) than what this device saw ({seen['serial']})",
             "an old index was put back; publish a new release instead",
         )
+    release, package = _verify(releases, entry, keys)
+    numbers = {**seen["numbers"], model: entry.number}
+    write_json(state, {"serial": index.serial, "numbers": numbers})
+    return release, package
+
+
+def fetch_older(
+    *,
+    releases: Path,
+    model: str,
+    state: Path,
+    trusted_keys: Sequence[Path] | None = None,
+) -> Iterator[tuple[Release, ModelPackage]]:
+    """The releases before the newest one that verify, newest first.
+
+    For a start while the newest release cannot be used. An index older than the last one
+    seen gives none.
+
+    Raises
+    ------
+    PackageError
+        If the index was changed, or is not signed by a trusted key.
+    """
+    keys = list(trusted_keys) if trusted_keys is not None else signing.trusted_keys()
+    index = load_index(releases, keys)
+    if index.serial < _read_seen(state)["serial"]:
+        return
+    entries = sorted((e for e in index.releases if e.model == model), key=lambda e: -e.number)
+    for entry in entries[1:]:
+        try:
+            yield _verify(releases, entry, keys)
+        except PackageError:
+            continue
+
+
+def _read_seen(state: Path) -> dict[str, Any]:
+    """Serial of the newest index that was seen, and the newest number of each model."""
+    seen: dict[str, Any] = read_json(state) if state.is_file() else {"serial": 0, "numbers": {}}
+    return seen
+
+
+def _verify(
+    releases: Path, entry: IndexEntry, keys: Sequence[Path]
+) -> tuple[Release, ModelPackage]:
     release = _release(releases, entry)
     package = load_package(release.package, trusted_keys=keys)
     if package.sha256 != entry.package_sha256:
         raise PackageError(str(release.package), "is not the package that the index names")
     if release.engine is not None and sha256_of_folder(release.engine) != entry.engine_sha256:
         raise PackageError(str(release.engine), "are not the engines that the index names")
-    numbers = {**seen["numbers"], model: entry.number}
-    write_json(state, {"serial": index.serial, "numbers": numbers})
     return release, package
 
 

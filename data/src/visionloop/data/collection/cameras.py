@@ -14,7 +14,7 @@ from visionloop.core.errors import ConfigError
 from visionloop.core.privacy import mask_secrets
 from visionloop.core.tables import SAMPLES
 from visionloop.data.collection.schedule import ScheduleParams
-from visionloop.serving.params import CredentialParams, SourceParams
+from visionloop.serving.source_params import CredentialParams, SourceParams
 
 __all__ = [
     "CONFIG_NAME",

@@ -72,7 +72,7 @@ class OpenVinoBackend:
     def _request_for(self, shape: tuple[int, ...]) -> Any:
         """Single pictures have a model of their own: known sizes make it about a tenth faster."""
         size = 1 if shape[0] == 1 and self.input_shape[0] is None else 0
-        requests: dict[int, Any] = self._requests.__dict__
+        requests: dict[Any, Any] = self._requests.__dict__  # of this thread
         if size not in requests:
             if size not in self._compiled:
                 fixed = self._model.clone()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -14,12 +13,13 @@ from typing import Any
 
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
+from visionloop.serving.edge.device import Device
 from visionloop.serving.edge.line import play_source
 from visionloop.serving.edge.live import Live
 from visionloop.serving.edge.model import LoadedModel, load_model
 from visionloop.serving.edge.recording import Recorder
 from visionloop.serving.edge.settings import SettingsFile
-from visionloop.serving.edge.store import DATABASE_NAME, open_store
+from visionloop.serving.edge.store import DATABASE_NAME
 from visionloop.serving.edge.updates import Updates
 from visionloop.serving.release_index import locked
 from visionloop.serving.releases import fetch_newest
@@ -87,9 +87,10 @@ def run_agent(
     start = time.monotonic()
     with (
         locked(workspace.edge / "agent.lock", wait=False),
-        closing(open_store(workspace.edge / DATABASE_NAME)) as connection,
+        closing(Device(workspace.edge, workspace.root, settings.params)) as device,
     ):
-        agent = _Agent(workspace, settings, connection)
+        device.start(with_page=bool(settings.params.cameras))
+        agent = _Agent(workspace, settings, device)
         totals = agent.play_sources(max_frames)
         if settings.params.cameras:
             totals = _add(totals, agent.watch_cameras(max_seconds))
@@ -99,11 +100,11 @@ def run_agent(
 
 
 class _Agent:
-    def __init__(
-        self, workspace: Workspace, settings: SettingsFile, connection: sqlite3.Connection
-    ) -> None:
-        self._workspace, self._settings, self._connection = workspace, settings, connection
-        self._recorder = Recorder(workspace.edge, connection)
+    def __init__(self, workspace: Workspace, settings: SettingsFile, device: Device) -> None:
+        self._workspace, self._settings, self._device = workspace, settings, device
+        self._recorder = Recorder(
+            workspace.edge, device.outbox, sends_pictures=bool(settings.params.sinks)
+        )
         self._model: LoadedModel | None = None
 
     @property
@@ -120,7 +121,6 @@ class _Agent:
                 params=self._settings.params,
                 model=self._newest_model(),
                 recorder=self._recorder,
-                connection=self._connection,
                 root=self._workspace.root,
                 max_frames=max_frames,
             )
@@ -145,7 +145,7 @@ class _Agent:
             updates=updates,
             model=self._model,
             recorder=self._recorder,
-            connection=self._connection,
+            device=self._device,
         )
         end = None if max_seconds is None else time.monotonic() + max_seconds
         with _signals(live) as stopped:
@@ -155,7 +155,7 @@ class _Agent:
 
     def _report_update(self, what: str, facts: dict[str, Any]) -> None:
         payload = {"what": what, "model": self._settings.model, **facts}
-        self._recorder.tell("model_update", {"site": self._settings.params.site, **payload})
+        self._device.tell("model_update", payload, priority=1)
 
     def _newest_model(self) -> LoadedModel:
         """The newest release, loaded anew only if it is another one."""

@@ -110,6 +110,13 @@ class GuardedOutbox:
             self._news.notify_all()
         return answer
 
+    def read(self, action: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        """Ask the database that events go to now."""
+        with self._lock:
+            connection = self._memory or self._disk
+            assert connection is not None
+            return action(connection)
+
     def pending(self, limit: int, *, sink: str, max_bytes: int | None = None) -> list[Event]:
         """Events that wait for a sink; those on the disk come first."""
         with self._lock:

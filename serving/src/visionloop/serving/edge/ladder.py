@@ -35,7 +35,7 @@ __all__ = ["RUNGS", "Ladder", "LadderChange", "LadderParams"]
 
 RUNGS = ("thumbnails", "clips", "frame_rate", "full_size", "full_package", "model")
 """What is given up on the way down; level 1 has given up the first."""
-DEEPEST = {"disk": 2, "memory": 6, "overload": 6, "heat": 6}
+DEEPEST = {"disk": 2, "memory": 6, "overload": 6, "heat": 6, "processor": 0}
 """Cause to the deepest level that helps against it."""
 LONGEST_PATIENCE = 16
 
@@ -43,7 +43,7 @@ LONGEST_PATIENCE = 16
 class LadderParams(StrictModel):
     """When the device does less."""
 
-    worse_s: float = Field(default=6.0, gt=0, description="pressure this long: one rung down")
+    worse_s: float = Field(default=10.0, gt=0, description="pressure this long: one rung down")
     better_s: float = Field(default=30.0, gt=0, description="relief this long: one rung up")
     better_share: float = Field(
         default=0.85, gt=0, lt=1, description="share of a limit below which it is a relief"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 from visionloop.core.progress import say_step, track
 from visionloop.serving.edge.model import LoadedModel
 from visionloop.serving.edge.recording import Recorder
-from visionloop.serving.edge.records import next_sequence
 from visionloop.serving.edge.rules.table import Observation, Rule, Scene, make_rules
 from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.source_params import SourceParams
@@ -23,7 +21,6 @@ def play_source(
     params: EdgeParams,
     model: LoadedModel,
     recorder: Recorder,
-    connection: sqlite3.Connection,
     root: Path,
     max_frames: int | None,
 ) -> tuple[int, int, int]:
@@ -34,7 +31,7 @@ def play_source(
     name = source_params.name
     rules = make_rules(params.rules, model.manifest)
     source = open_source(source_params, site=params.site, root=root)
-    start = next_sequence(connection, name)
+    start = recorder.next_sequence(name)
     total = None if source.total is None else max(0, source.total - start)
     if total == 0:
         say_step(f"edge: source '{name}' was played to its end before")

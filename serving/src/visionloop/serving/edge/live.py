@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,10 +14,10 @@ from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.cameras.fleet import Fleet
 from visionloop.serving.edge.cameras.messages import ClipDone, Look, Watch
+from visionloop.serving.edge.device import Device, DeviceFigures
 from visionloop.serving.edge.evidence import sweep
 from visionloop.serving.edge.model import LoadedModel
 from visionloop.serving.edge.recording import Recorder, is_drawn
-from visionloop.serving.edge.records import next_sequence
 from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.edge.station import Seen, Station, rules_of
 from visionloop.serving.edge.updates import Updates
@@ -29,7 +28,10 @@ __all__ = ["Live", "LiveCounts"]
 TEND_S = 0.2
 LOOK_AT_FILES_S = 1.0
 SWEEP_S = 60.0
+DEVICE_S = 1.0
 WAIT_S = 0.1
+MOTION_EVERY_S = 30.0
+QUANTILES = (0.5, 0.95, 0.99)
 MAX_BATCH = 16
 FOLLOW_S = 5.0
 """So long after something was seen, key frames of an idle camera are looked at."""
@@ -66,7 +68,8 @@ class Live:
     model : LoadedModel
         The one that it opened.
     recorder : Recorder
-    connection : sqlite3.Connection
+    device : Device
+        Outbox, ladder, page; ticked once a second.
 
     Raises
     ------
@@ -82,16 +85,19 @@ class Live:
         updates: Updates,
         model: LoadedModel,
         recorder: Recorder,
-        connection: sqlite3.Connection,
+        device: Device,
     ) -> None:
         self._workspace, self._settings, self.model = workspace, settings, model
         self._updates = updates
-        self._recorder, self._connection = recorder, connection
+        self._recorder, self._device = recorder, device
         self.counts = LiveCounts()
         self._stations = self.make_stations(settings.params, model)
         self._sequences: dict[str, int] = {}
         self._frame_ms = 0.0
-        self._due = {"tend": 0.0, "files": 0.0, "sweep": 0.0}
+        self._due = {"tend": 0.0, "files": 0.0, "sweep": 0.0, "device": 0.0}
+        self._ages: deque[float] = deque(maxlen=200)
+        self._told_motion: dict[str, float] = {}
+        self._pace = 1.0
         self.fleet = Fleet(settings.params.cameras_per_process, self._note_clip)
         self.should_read_again = False
 
@@ -117,7 +123,7 @@ class Live:
                 self._tend()
                 params = self._settings.params
                 now = time.monotonic()
-                self.counts.too_old += self.fleet.drop_older(now - params.max_age_s)
+                self._drop_older(now, params.max_age_s)
                 looks = self.fleet.take(self._batch_size(), WAIT_S)
                 if looks:
                     self._analyse(looks)
@@ -127,6 +133,11 @@ class Live:
             self.fleet.close()
             self._updates.close()
 
+    def _drop_older(self, now: float, max_age_s: float) -> None:
+        dropped = self.fleet.drop_older(now - max_age_s)
+        self.counts.too_old += dropped
+        self._ages.extend([1.25 * max_age_s] * dropped)
+
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):
             self.fleet.tend()
@@ -135,8 +146,20 @@ class Live:
         if self._is_due("files", LOOK_AT_FILES_S) and (is_asked or self._settings.has_changed()):
             self.should_read_again = False
             self._read_again()
+        if self._is_due("device", DEVICE_S):
+            self._tick_device()
         if self._is_due("sweep", SWEEP_S):
             sweep(self._recorder.folder, self._settings.params.evidence)
+
+    def _tick_device(self) -> None:
+        """Let the device judge itself, and do what is left to do."""
+        ladder = self._device.ladder
+        self._device.tick(self._figures())
+        wants_pictures = bool(self._settings.params.sinks)
+        self._recorder.sends_pictures = wants_pictures and ladder.allows("thumbnails")
+        if ladder.pace != self._pace:
+            self._pace = ladder.pace
+            self.fleet.set_pace(self._pace)
 
     def _update(self) -> None:
         """Let another model answer from the next frame on, where it is time for that."""
@@ -177,7 +200,12 @@ class Live:
     def _watches(self, params: EdgeParams) -> dict[str, Watch]:
         return {
             one.name: Watch(
-                one, one.gate or params.gate, params.evidence, params.site, self._workspace.root
+                one,
+                one.gate or params.gate,
+                params.evidence,
+                params.site,
+                self._workspace.root,
+                health=params.health,
             )
             for one in params.cameras
         }
@@ -191,6 +219,9 @@ class Live:
 
     def _analyse(self, looks: list[Look]) -> None:
         looks = [look for look in looks if look.name in self._stations]
+        if not self._device.ladder.allows("model"):
+            self._tell_motion(looks)
+            return
         start, worked = time.perf_counter(), time.thread_time()
         answers = self._answer(looks)
         shared_ms = (time.perf_counter() - start) * 1e3
@@ -210,6 +241,14 @@ class Live:
             self.counts.work_ms.append(shared_work_ms + (time.thread_time() - worked) * 1e3)
             self.counts.frames += 1
             self.counts.analysed[look.name] = time.monotonic()
+            self._ages.append(time.monotonic() - look.monotonic)
+            self._device.gallery.note(
+                look.name,
+                look.image,
+                seen.prediction,
+                self.model.manifest.classes,
+                len(seen.events),
+            )
             if station.has_objects(seen.prediction):
                 self.fleet.follow(look.name, time.monotonic() + FOLLOW_S)
             self._record(look, station, seen)
@@ -241,7 +280,7 @@ class Live:
             return
         frame = _frame(look, camera, self._settings.params.site, sequence)
         evidence = self._settings.params.evidence
-        has_clip = evidence.clips and bool(seen.events)
+        has_clip = evidence.clips and bool(seen.events) and self._device.ladder.allows("clips")
         count, is_kept = self._recorder.take(
             frame,
             seen.prediction,
@@ -260,9 +299,41 @@ class Live:
                 self.fleet.order_clip(look.name, path, look.monotonic)
         self._recorder.prune(self._settings.params.max_records)
 
+    def _tell_motion(self, looks: list[Look]) -> None:
+        """The last rung of the ladder: no model answers, motion alone is told."""
+        now = time.monotonic()
+        for look in looks:
+            self._device.gallery.note(look.name, look.image, None, (), 0)
+            last = self._told_motion.get(look.name, float("-inf"))
+            if look.reason == "motion" and now - last >= MOTION_EVERY_S:
+                self._told_motion[look.name] = now
+                self._device.tell("motion", {"camera": look.name}, priority=1)
+
+    def _figures(self) -> DeviceFigures:
+        counts = self.counts
+        times = sorted(counts.service_ms)
+        ages = sorted(self._ages)
+        return DeviceFigures(
+            cameras=dict(self.fleet.status),
+            model=self._settings.model,
+            package=self.model.package.sha256,
+            release=self.model.number,
+            frame_age_s=ages[int(0.95 * len(ages))] if ages else 0.0,
+            queues={"frames": (len(self.fleet.mailbox), len(self._stations))},
+            service_s={q: times[int(q * (len(times) - 1))] / 1e3 for q in QUANTILES if times},
+            counts={
+                "frames": counts.frames,
+                "events": counts.events,
+                "frames_too_old": counts.too_old,
+                "model_faults": counts.model_faults,
+                "clips": counts.clips,
+                "process_restarts": self.fleet.restarts,
+            },
+        )
+
     def _next_sequence(self, name: str) -> int:
         if name not in self._sequences:
-            self._sequences[name] = next_sequence(self._connection, name)
+            self._sequences[name] = self._recorder.next_sequence(name)
         sequence = self._sequences[name]
         self._sequences[name] += 1
         return sequence

@@ -57,7 +57,8 @@ class PressureReader(Protocol):
 
 
 class ProcessorPressure:
-    """All cores busy: the share of time since the last reading.
+    """All cores busy: the share of time since the last reading. Busy is not late: it is shown,
+    and drives nothing by itself (see ``ladder.DEEPEST``).
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ class ProcessorPressure:
         Share of busy time that is too much.
     """
 
-    cause = "overload"
+    cause = "processor"
 
     def __init__(self, limit: float = 0.97, *, proc: Path = PROC) -> None:
         self._limit, self._file = limit, proc / "stat"

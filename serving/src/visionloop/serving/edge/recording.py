@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from visionloop.core.entities import Detections, Frame, Prediction
 from visionloop.core.failpoints import failpoint
 from visionloop.core.files import sha256_of_bytes, write_bytes
 from visionloop.core.image_statistics import measure_image
+from visionloop.serving.edge.gallery import small_jpeg
+from visionloop.serving.edge.guarded_outbox import GuardedOutbox
 from visionloop.serving.edge.outbox import Outbox
 from visionloop.serving.edge.pictures import draw_observation, encode_jpeg
-from visionloop.serving.edge.records import add_frame, drop_oldest_frames
+from visionloop.serving.edge.records import add_frame, drop_oldest_frames, next_sequence
 from visionloop.serving.edge.rules.table import Observation, Rule
 
 __all__ = ["Recorder", "is_drawn"]
 
 Events = Sequence[tuple[Rule, Observation]]
 PRUNE_EVERY = 1000
+PICTURE_PRIORITY = 8
 
 
 class Recorder:
@@ -30,13 +34,16 @@ class Recorder:
     ----------
     folder : Path
         ``frames/``, ``events/`` and ``clips/`` are below it.
-    connection : sqlite3.Connection
-        From :func:`visionloop.serving.edge.store.open_store`.
+    outbox : GuardedOutbox
+    sends_pictures : bool
+        A small picture follows each event through the outbox; somebody must want it.
     """
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
-        self.folder, self._connection = folder, connection
-        self._outbox = Outbox(connection)
+    def __init__(
+        self, folder: Path, outbox: GuardedOutbox, *, sends_pictures: bool = False
+    ) -> None:
+        self.folder, self._outbox = folder, outbox
+        self.sends_pictures = sends_pictures
         self._since_pruned = 0
 
     def take(
@@ -80,12 +87,16 @@ class Recorder:
         sample_id = sha256_of_bytes(content if content is not None else frame.image.tobytes())
         image = self._keep(sample_id, content) if is_kept and content is not None else None
         names = _names(frame, source, events)
+        pictures: list[bytes] = []
         for name, (_, found) in zip(names, events, strict=True):
             drawn = draw_observation(frame.image, found, classes)
-            write_bytes(self.folder / "events" / f"{name}.jpg", encode_jpeg(drawn))
-        with self._connection:
+            pictures.append(small_jpeg(drawn) if self.sends_pictures else b"")
+            with suppress(OSError):  # a full disk takes the picture, not the event
+                write_bytes(self.folder / "events" / f"{name}.jpg", encode_jpeg(drawn))
+
+        def write(connection: sqlite3.Connection, outbox: Outbox) -> bool:
             is_new = add_frame(
-                self._connection,
+                connection,
                 frame,
                 prediction,
                 source=source,
@@ -95,26 +106,33 @@ class Recorder:
                 image=image,
             )
             if is_new:
-                for name, (rule, found) in zip(names, events, strict=True):
+                for name, (rule, found), jpeg in zip(names, events, pictures, strict=True):
                     payload = _payload(frame, sample_id, package, rule, found, classes)
                     payload |= {"picture": f"events/{name}.jpg", **(facts or {})}
                     if has_clip:
                         payload["clip"] = f"clips/{name}.mp4"
-                    self._outbox.append(
+                    event_id = outbox.append(
                         kind=rule.params.kind,
                         priority=rule.params.priority,
                         created_at=frame.captured_at,
                         payload=payload,
                     )
+                    if jpeg:
+                        outbox.append(
+                            kind="picture",
+                            priority=PICTURE_PRIORITY,
+                            created_at=frame.captured_at,
+                            payload={
+                                "event_id": event_id,
+                                "jpeg": base64.b64encode(jpeg).decode(),
+                            },
+                        )
             failpoint("agent.before_commit")
+            return is_new
+
+        is_new = self._outbox.commit(write)
         failpoint("agent.after_commit")
         return (len(events), is_kept) if is_new else (0, False)
-
-    def tell(self, kind: str, payload: dict[str, Any], *, priority: int = 1) -> None:
-        """An event of the device itself, without a frame: durable on return."""
-        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-        with self._connection:
-            self._outbox.append(kind=kind, priority=priority, created_at=now, payload=payload)
 
     def prune(self, max_records: int) -> None:
         """Now and then, drop the oldest records beyond so many, and the files kept for them."""
@@ -122,20 +140,28 @@ class Recorder:
         if self._since_pruned < PRUNE_EVERY:
             return
         self._since_pruned = 0
-        with self._connection:
-            gone = drop_oldest_frames(self._connection, max_records)
+        gone = self._outbox.commit(
+            lambda connection, _: drop_oldest_frames(connection, max_records)
+        )
         for name in gone:
             (self.folder / name).unlink(missing_ok=True)
+
+    def next_sequence(self, source: str) -> int:
+        """The number with which the frames of a source go on."""
+        return self._outbox.read(lambda connection: next_sequence(connection, source))
 
     def clip_paths(self, frame: Frame, source: str, events: Events) -> list[Path]:
         """Where the clips of a frame's events belong."""
         return [self.folder / "clips" / f"{name}.mp4" for name in _names(frame, source, events)]
 
-    def _keep(self, sample_id: str, content: bytes) -> str:
+    def _keep(self, sample_id: str, content: bytes) -> str | None:
         suffix = ".png" if content.startswith(b"\x89PNG") else ".jpg"
         name = f"frames/{sample_id}{suffix}"
         if not (self.folder / name).is_file():
-            write_bytes(self.folder / name, content)
+            try:
+                write_bytes(self.folder / name, content)
+            except OSError:  # a full disk
+                return None
         return name
 
 

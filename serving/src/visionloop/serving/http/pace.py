@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-__all__ = ["Pace"]
+__all__ = ["WORTH", "Pace"]
 
 KEPT = 64
 """Durations of each batch size; old ones are forgotten."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from visionloop.core.config import StrictModel, VisionTask
@@ -29,12 +27,16 @@ class HttpParams(StrictModel):
         description="folder for the token and the newest index that was seen, relative to the "
         "workspace; each replica may have its own",
     )
-    backend: Literal["onnxruntime", "tensorrt"] = Field(
-        default="onnxruntime", description="tensorrt falls back to onnxruntime and says so"
+    backend: str = Field(
+        default="onnxruntime",
+        description="row of the backend table; with tensorrt, onnxruntime serves until the engine "
+        "of this machine is ready",
     )
     threads: int = Field(default=1, gt=0, description="threads of one call of the model")
     lanes: int = Field(
-        default=0, ge=0, description="calls at once; 0 is as many as processors by threads"
+        default=0,
+        ge=0,
+        description="calls at once; 0 is as many as processors by threads, and one with an engine",
     )
     max_batch: int = Field(
         default=8, gt=0, description="most pictures of several requests in one call"

@@ -8,21 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from visionloop.core.errors import MissingExtraError, PackageError
-from visionloop.core.files import read_json
-from visionloop.core.progress import say_step
-from visionloop.serving.engines import load_engine
-from visionloop.serving.http.pace import Pace
+from visionloop.core.errors import PackageError
+from visionloop.serving.backends.table import ENGINE_BACKENDS
+from visionloop.serving.device_engines import start_with_engine
+from visionloop.serving.failover import FailoverPredictor
+from visionloop.serving.golden import GOLDEN_NAME, check_golden
+from visionloop.serving.http.pace import WORTH, Pace
 from visionloop.serving.http.params import HttpParams
-from visionloop.serving.package import ModelPackage, load_package
+from visionloop.serving.package import ModelPackage
+from visionloop.serving.params import BuildParams
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.release_index import load_index
-from visionloop.serving.releases import Release, fetch_newest, read_index
-from visionloop.serving.signing import trusted_keys
+from visionloop.serving.releases import Release, fetch_newest, fetch_older
 
 __all__ = ["Served", "Shelf"]
 
 ROUNDS = 3
+AnyPredictor = Predictor | FailoverPredictor
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class Served:
 
     release: Release
     package: ModelPackage
-    predictors: tuple[Predictor, ...]
+    predictors: tuple[AnyPredictor, ...]
     pace: Pace
 
     @property
@@ -108,15 +109,9 @@ class Shelf:
 
     def _open_older(self, problem: PackageError) -> Served:
         """The index is verified again here; a forged or an old one gives nothing."""
-        seen = read_json(self._state)["serial"] if self._state.is_file() else 0
-        if load_index(self._folder, trusted_keys()).serial < seen:
-            raise problem
-        rows = [row for row in read_index(self._folder) if row.model == self._model]
-        for release in reversed(rows[:-1]):
+        older = fetch_older(releases=self._folder, model=self._model, state=self._state)
+        for release, package in older:
             try:
-                package = load_package(release.package)
-                if package.sha256 != release.package_sha256:
-                    continue
                 served = self._open(release, package)
             except PackageError:
                 continue
@@ -137,31 +132,38 @@ class Shelf:
         budget = self._params.latency_budget_ms
         pace = Pace(None if budget is None else budget / 1e3)
         _warm_up(predictors, pace, self._params.max_batch)
+        golden = release.engine and release.engine / GOLDEN_NAME
+        if golden is not None and golden.is_dir():
+            check_golden(golden, predictors[0])
         self._vision_task = task
         return Served(release, package, predictors, pace)
 
-    def _make_predictor(self, release: Release, package: ModelPackage) -> Predictor:
-        """The backend that was asked for; where it cannot run here, ONNX Runtime, and say so."""
+    def _make_predictor(self, release: Release, package: ModelPackage) -> AnyPredictor:
+        """With an engine backend, ONNX Runtime serves until the engine of this machine is ready."""
         params = self._params
-        if params.backend == "tensorrt":
-            try:
-                if release.engine is None:
-                    raise PackageError(str(release.folder), "holds no engine")
-                _, engine = load_engine(release.engine, package_sha256=package.sha256)
-                return Predictor(
-                    package, backend="tensorrt", model=engine, batch_size=params.max_batch
-                )
-            except (PackageError, MissingExtraError) as error:
-                say_step(f"http: ONNX Runtime serves instead of TensorRT: {error.problems[0]}")
-        return Predictor(package, threads=params.threads, batch_size=params.max_batch)
+        if params.backend in ENGINE_BACKENDS:
+            return start_with_engine(
+                package,
+                release.engine,
+                cache=self._state.parent / "engines",
+                threads=params.threads,
+                backend=params.backend,
+                params=BuildParams(max_batch=params.max_batch),
+            )
+        return Predictor(
+            package, backend=params.backend, threads=params.threads, batch_size=params.max_batch
+        )
 
 
 def _is_same(one: Release, other: Release) -> bool:
     return (one.number, one.package_sha256) == (other.number, other.package_sha256)
 
 
-def _warm_up(predictors: tuple[Predictor, ...], pace: Pace, max_batch: int) -> None:
+def _warm_up(predictors: tuple[AnyPredictor, ...], pace: Pace, max_batch: int) -> None:
     """Every predictor answers once, so that the first request is not slow; the first one is timed.
+
+    Larger batches are tried while they are faster by picture: measuring others would only keep
+    the processors from those who are being answered.
 
     Raises
     ------
@@ -172,10 +174,13 @@ def _warm_up(predictors: tuple[Predictor, ...], pace: Pace, max_batch: int) -> N
     noise = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), np.uint8)
     for predictor in predictors:
         predictor.predict([noise])
-    size = 1
+    size, before = 1, float("inf")
     while size <= max_batch:
         for _ in range(ROUNDS):
             began = time.monotonic()
             predictors[0].predict([noise] * size)
             pace.observe(size, time.monotonic() - began, is_alone=True)
-        size *= 2
+        by_picture = pace.seconds(size) / size
+        if by_picture > WORTH * before:
+            return
+        size, before = size * 2, by_picture

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionloop.core.config import load_block, load_project, load_yaml_model
+from visionloop.core.plugins import resolve
 from visionloop.core.workspace import Workspace
+from visionloop.serving.backends.table import BACKENDS, ENGINE_BACKENDS
 from visionloop.serving.hot_swap import HotSwap, stamps_of
 from visionloop.serving.http.batches import Observer
 from visionloop.serving.http.bodies import BodyLimits, BodyReader
@@ -92,7 +94,7 @@ def make_state(
         Empty takes that of the first release.
     tokens : Tokens
     """
-    count = params.lanes or max(1, count_processors() // params.threads)
+    count = params.lanes or _count_lanes(params)
     folder = workspace.root / params.releases
     shelf = Shelf(
         folder,
@@ -132,6 +134,13 @@ def make_state(
     )
 
 
+def _count_lanes(params: HttpParams) -> int:
+    """A GPU is filled by batches, not by several engines."""
+    if params.backend in ENGINE_BACKENDS:
+        return 1
+    return max(1, count_processors() // params.threads)
+
+
 def read_params(workspace: Workspace, config: Path | None) -> tuple[HttpParams, str, str]:
     """Parameters, name of the releases, vision task (empty: that of the first release).
 
@@ -144,12 +153,15 @@ def read_params(workspace: Workspace, config: Path | None) -> tuple[HttpParams, 
     Raises
     ------
     ConfigError
-        If a file is missing or wrong.
+        If a file is missing or wrong, or names no backend.
+    MissingExtraError
+        If a library of the backend is not installed.
     """
     if config is not None:
         params = load_yaml_model(config, HttpParams)
     else:
         params = load_block(workspace.params, "serving", ServingParams).http
+    resolve(BACKENDS, params.backend, kind="backend", extra="edge")  # said now, not in a log later
     task = params.vision_task or ""
     if params.model and (task or config is not None):
         return params, params.model, task

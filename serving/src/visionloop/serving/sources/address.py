@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from visionloop.core.errors import ConfigError
 from visionloop.core.privacy import mask_secrets
-from visionloop.serving.params import SourceParams
+from visionloop.serving.source_params import SourceParams
 
 __all__ = ["CameraAddress"]
 

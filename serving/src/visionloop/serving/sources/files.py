@@ -11,7 +11,7 @@ from visionloop.core.entities import Frame
 from visionloop.core.errors import DataError
 from visionloop.core.progress import say_step
 from visionloop.serving.images import IMAGE_SUFFIXES, decode_image
-from visionloop.serving.params import SourceParams
+from visionloop.serving.source_params import SourceParams
 from visionloop.serving.sources.frames import Pace, Watcher, make_frame, wait_until
 
 __all__ = ["FolderSource", "VideoFileSource"]

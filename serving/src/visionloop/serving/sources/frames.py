@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from visionloop.core.entities import Frame
 from visionloop.core.progress import say_step
-from visionloop.serving.params import SourceParams
+from visionloop.serving.source_params import SourceParams
 
 __all__ = ["Pace", "Watcher", "make_frame", "wait_until"]
 

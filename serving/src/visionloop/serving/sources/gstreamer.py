@@ -20,7 +20,7 @@ import numpy as np
 
 from visionloop.core.errors import ConfigError
 from visionloop.core.privacy import mask_secrets
-from visionloop.serving.params import SourceParams
+from visionloop.serving.source_params import SourceParams
 from visionloop.serving.sources.address import CameraAddress
 from visionloop.serving.sources.backoff import CameraFaultError
 from visionloop.serving.sources.live import OPEN_TIMEOUT_S, READ_TIMEOUT_S, LiveSource, Picture

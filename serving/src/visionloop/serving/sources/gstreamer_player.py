@@ -6,6 +6,8 @@ on standard input, so that no password stands in the list of processes.
 
 import sys
 
+__all__ = ["main"]
+
 
 def main() -> int:
     """Play until the pipeline ends or fails."""

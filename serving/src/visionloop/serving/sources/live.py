@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from visionloop.core.entities import Frame
 from visionloop.core.errors import UnreachableError
-from visionloop.serving.params import SourceParams
+from visionloop.serving.source_params import SourceParams
 from visionloop.serving.sources.address import CameraAddress
 from visionloop.serving.sources.backoff import Backoff, CameraFaultError
 from visionloop.serving.sources.frames import Pace, Watcher, make_frame, wait_until

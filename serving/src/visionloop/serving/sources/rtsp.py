@@ -20,8 +20,8 @@ OPTIONS = {"rtsp_transport": "tcp", "fpsprobesize": "0", "analyzeduration": "500
 class RtspSource(LiveSource):
     """Watches a camera over RTSP; see :class:`~visionloop.serving.sources.live.LiveSource`.
 
-    Without time limits PyAV waits forever for a camera that froze. Pictures that the
-    decoder marks as damaged are left out.
+    Without time limits PyAV waits forever for a camera that froze. Pictures that the decoder
+    marks as damaged are left out, and what follows up to the next key frame.
     """
 
     def packets(self) -> Iterator[Any]:
@@ -32,15 +32,16 @@ class RtspSource(LiveSource):
         return self.keep_connected(self._connect_packets)
 
     def _connect(self) -> Iterator[Picture]:
-        import av
-
+        needs_key = True
         for packet in self._connect_packets():
-            try:
-                pictures = packet.decode()
-            except av.FFmpegError:
+            needs_key = needs_key and not packet.is_keyframe
+            if needs_key:
                 continue
-            for picture in pictures:
-                if not picture.is_corrupt and self.pace.is_due():
+            for picture in _decode(packet):
+                if picture is None or picture.is_corrupt:
+                    needs_key = True  # what follows is made from it, and is not marked
+                    break
+                if self.pace.is_due():
                     yield np.asarray(picture.to_ndarray(format="bgr24"), np.uint8), None
 
     def _connect_packets(self) -> Iterator[Any]:
@@ -84,3 +85,13 @@ class RtspSource(LiveSource):
         if isinstance(error, av.error.InvalidDataError) and not has_begun:
             return self._refusal("does not speak RTSP", "check address and port")
         return self._fault(getattr(error, "strerror", None) or type(error).__name__)
+
+
+def _decode(packet: Any) -> list[Any]:
+    """Pictures of a packet; None in the place of one that cannot be decoded."""
+    import av
+
+    try:
+        return list(packet.decode())
+    except av.FFmpegError:
+        return [None]

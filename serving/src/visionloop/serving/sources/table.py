@@ -8,7 +8,7 @@ from typing import Protocol
 
 from visionloop.core.entities import Frame
 from visionloop.core.plugins import resolve
-from visionloop.serving.params import SourceParams
+from visionloop.serving.source_params import SourceParams
 from visionloop.serving.sources.frames import Pace, Watcher
 
 __all__ = ["SOURCES", "Source", "open_source"]

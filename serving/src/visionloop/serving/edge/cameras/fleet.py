@@ -1,8 +1,8 @@
 """All decoding processes: who reads which camera, and what happens when one of them fails.
 
-Cameras share processes, a group each. A process that ends, or gives no sign of life, is ended
-and started again; its cameras then get a process each, so that the one that broke it breaks
-nothing else a second time.
+Cameras share processes, a group each. A process that was ended by one of its cameras is started
+again, and its cameras get a process each, so that the one that broke it breaks nothing else a
+second time. One that merely gives no sign of life is started again as it was.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ from typing import Any
 
 from visionloop.core.progress import say_step
 from visionloop.serving.edge.cameras.mailbox import Mailbox, Offer
+from visionloop.serving.edge.cameras.member import Member, fault_of
 from visionloop.serving.edge.cameras.messages import (
     CameraStatus,
     ClipDone,
@@ -42,27 +43,10 @@ __all__ = ["CREDIT", "Fleet"]
 
 CREDIT = 2
 """Frames that one process may have under way or waiting at the agent."""
-SILENT_S = 5.0
-"""A process that says nothing for so long is ended: it was stopped, or hangs."""
-HANGING_S = 15.0
-"""So is one with a camera whose thread gives no sign of life: longer than every time limit of
-a connection (5 s to open, 3 s to read)."""
+MAX_EXTRA = 48
+"""Processes more than groups are needed; beyond it a group that broke stays together."""
 STEADY_S = 60.0
 """So long must a process have lived before its end starts its waits anew."""
-
-
-@dataclass
-class _Member:
-    """One process and its cameras."""
-
-    names: list[str]
-    process: Any = None
-    pipe: Connection | None = None
-    started: float = 0.0
-    heard: float = 0.0
-    failures: int = 0
-    ready_at: float = 0.0
-    sending: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Fleet:
@@ -91,7 +75,7 @@ class Fleet:
         # The libraries are read once; a process is then a fork away, and shares their memory.
         self._context.set_forkserver_preload([run_process.__module__, "av", "cv2"])
         self._watches: dict[str, Watch] = {}
-        self._members: list[_Member] = []
+        self._members: list[Member] = []
         self._pace = 1.0
         self.mailbox = Mailbox()
         self.status: dict[str, CameraStatus] = {}
@@ -134,8 +118,11 @@ class Fleet:
             if member.process is None:
                 if now >= member.ready_at:
                     self._start(member)
-            elif why := self._fault_of(member, now):
-                self._replace(member, why, now)
+                    return  # the next one a moment later: starting is work
+            else:
+                why, is_camera = fault_of(member, self.status, now)
+                if why:
+                    self._replace(member, why, is_camera, now)
 
     def take(self, most: int, wait_s: float) -> list[Look]:
         """The frames that are next, newest of each camera, fair and by priority."""
@@ -179,18 +166,18 @@ class Fleet:
         self._members.clear()
         self.mailbox.close()
 
-    def _member_of(self, name: str) -> _Member | None:
+    def _member_of(self, name: str) -> Member | None:
         return next((one for one in self._members if name in one.names), None)
 
-    def _roomy_member(self) -> _Member:
+    def _roomy_member(self) -> Member:
         for member in self._members:
             if len(member.names) < self._per_process and not member.failures:
                 return member
-        member = _Member([])
+        member = Member([])
         self._members.append(member)
         return member
 
-    def _start(self, member: _Member) -> None:
+    def _start(self, member: Member) -> None:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=run_process, args=(theirs,), daemon=True)
         with _without_main():
@@ -205,7 +192,7 @@ class Fleet:
             self._say(member, _with_password(self._watches[name]))
         self._say(member, Credit(CREDIT))
 
-    def _listen(self, member: _Member, pipe: Connection) -> None:
+    def _listen(self, member: Member, pipe: Connection) -> None:
         """Hear one process. It may stop in the middle of a word: so each has a thread."""
         try:
             while True:
@@ -222,7 +209,7 @@ class Fleet:
         except (EOFError, OSError):
             return
 
-    def _receive(self, member: _Member, look: Look) -> None:
+    def _receive(self, member: Member, look: Look) -> None:
         watch = self._watches.get(look.name)
         if watch is None or look.name not in member.names:
             self._say(member, Credit(1))
@@ -231,32 +218,26 @@ class Fleet:
         if self.mailbox.put(offer) is not None:
             self._say(member, Credit(1))
 
-    def _fault_of(self, member: _Member, now: float) -> str:
-        if not member.process.is_alive():
-            return f"ended by itself (code {member.process.exitcode})"
-        if now - member.heard > SILENT_S:
-            return f"gave no sign of life for {SILENT_S:.0f} s"
-        for name in member.names:
-            row = self.status[name]
-            if row.state != "ended" and now - row.beat > HANGING_S:
-                return f"hangs with camera '{name}'"
-        return ""
-
-    def _replace(self, member: _Member, why: str, now: float) -> None:
-        say_step(f"edge: the process of {', '.join(member.names)} {why}; starting again")
+    def _replace(self, member: Member, why: str, is_camera: bool, now: float) -> None:
+        names = ", ".join(member.names[:3]) + ("…" if len(member.names) > 3 else "")
+        say_step(f"edge: the process of {names} {why}; starting again")
         self.restarts += 1
         is_early = now - member.started < STEADY_S
         failures = member.failures + 1 if is_early else 1
         self._end(member)
         self._members.remove(member)
-        for name in member.names:
-            alone = _Member([name], failures=failures)
+        groups = -(-len(self._watches) // self._per_process)
+        is_room = len(self._members) + len(member.names) <= 2 * groups + MAX_EXTRA
+        parts = [[name] for name in member.names] if is_camera and is_room else [member.names]
+        for part in parts:
+            fresh = Member(part, failures=failures if is_camera else 0)
             if len(member.names) == 1:
-                alone.ready_at = now + backoff_seconds(failures, "lost", 0.5)
-            self._members.append(alone)
+                fresh.ready_at = now + backoff_seconds(failures, "lost", 0.5)
+            self._members.append(fresh)
+        for name in member.names:
             self.status[name] = CameraStatus("lost", beat=now, reason=f"its process {why}")
 
-    def _end(self, member: _Member) -> None:
+    def _end(self, member: Member) -> None:
         if member.process is None:
             return
         self._say(member, Stop())
@@ -272,7 +253,7 @@ class Fleet:
         member = self._member_of(name)
         return member is not None and self._say(member, message)
 
-    def _say(self, member: _Member, message: Any) -> bool:
+    def _say(self, member: Member, message: Any) -> bool:
         """Say something; False where nobody hears it."""
         pipe = member.pipe
         if pipe is None:

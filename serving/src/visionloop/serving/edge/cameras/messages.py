@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from visionloop.serving.edge.health.params import HealthParams
 from visionloop.serving.edge_params import CameraParams, EvidenceParams, GateParams
 
 __all__ = [
@@ -45,6 +46,7 @@ class Watch:
     site: str
     root: Path
     environment: dict[str, str] = field(default_factory=dict, repr=False)
+    health: HealthParams = field(default_factory=HealthParams)
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ class CameraStatus:
         Of the last fault, without password.
     clip_bytes : int
         Memory that holds the seconds before.
+    health : dict or None
+        Conditions of its picture that are raised, with reasons; None before it was looked at.
     """
 
     state: CameraState = "connecting"
@@ -148,6 +152,7 @@ class CameraStatus:
     faults: int = 0
     reason: str = ""
     clip_bytes: int = 0
+    health: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from visionloop.core.errors import VisionloopError
 from visionloop.serving.edge.cameras.gate import Gate, Reason, small_grey
+from visionloop.serving.edge.cameras.health_watch import HealthWatch
 from visionloop.serving.edge.cameras.mailbox import Mailbox, Offer
 from visionloop.serving.edge.cameras.messages import CameraState, CameraStatus, ClipOrder, Watch
 from visionloop.serving.edge.cameras.ring import PacketRing, PictureRing
@@ -54,6 +55,8 @@ class Reader(ABC):
         self.reason = ""
         self.beat = time.monotonic()
         self.last_frame = 0.0
+        folder = watch.root / "edge" / "health"
+        self.health = HealthWatch(camera.name, watch.health, folder)
         self.packets = self.decoded = self.offered = self.replaced = 0
         self.damaged = self.faults = 0
         self._thread = threading.Thread(target=self._run, name=camera.name, daemon=True)
@@ -80,6 +83,7 @@ class Reader(ABC):
             faults=self.faults,
             reason=self.reason,
             clip_bytes=self.ring.bytes,
+            health=self.health.raised() if self.decoded else None,
         )
 
     @property
@@ -200,10 +204,13 @@ class VideoReader(Reader):
             pictures = self._drain()
         for picture in pictures:
             if picture.is_corrupt:
+                # What follows is made from it, and the decoder does not mark that.
                 self.damaged += 1
-                continue
+                self._needs_key = True
+                return
             self.decoded += 1
             self.last_frame = now
+            self.health.look(picture, now)
             if not self._skips and not self.gate.is_due(now):
                 continue
             if self.watch.evidence.clips and isinstance(self._ring, PictureRing):
@@ -269,6 +276,7 @@ class PictureReader(Reader):
             self.packets += 1
             self.decoded += 1
             self.last_frame = now
+            self.health.look(frame.image, now)
             if self.watch.evidence.clips:
                 self._ring.add(frame.image, frame.encoded, now)
             if self.gate.is_due(now):

@@ -199,8 +199,9 @@ class CameraHealth:
             return self._settle(seen, now, "")
         measures = self.measures = measure(look, self._before, self._now, reference)
         seen = self._light(measures, reference.white) | {"lost": False}
-        seen["frozen"] = self._is_frozen(measures, now)
+        is_frozen = self._is_frozen(measures, now)
         if not (seen["dark"] or seen["white"]):
+            seen["frozen"] = is_frozen
             seen |= self._structure(measures)
             seen |= self._mode(measures, seen)
         changes = self._settle(seen, now, _describe(measures))
@@ -236,7 +237,7 @@ class CameraHealth:
             is_hidden = self._is_hidden(seen)
             answer["covered"] = is_hidden and seen.lost >= params.covered_share
             answer["moved"] = not is_hidden and seen.lost >= params.moved_share
-        if seen.lost > STILL_THERE or not seen.is_comparable:
+        if seen.lost > STILL_THERE:
             return answer
         is_soft = fine is not None and fine < 0.8 and fine * contrast < params.defocused_detail
         answer["defocused"] = is_soft

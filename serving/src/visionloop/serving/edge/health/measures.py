@@ -56,7 +56,8 @@ class Measures:
         Fine detail by the reference, beyond what contrast explains; 1 is unchanged. None where
         noise hides it.
     is_comparable : bool
-        There is enough texture for the last four.
+        There are enough places with structure; else nothing is known of what is lost, and
+        contrast and detail are those of the whole view.
     chroma : float or None
     """
 
@@ -142,12 +143,11 @@ def measure(look: Look, before: Look | None, now: Smoothed, reference: Smoothed)
     change = None if before is None else float(cv2.norm(look.fine, before.fine, cv2.NORM_L1))
     known = block_means(reference.structure**2)
     textured = known > TEXTURED
-    if textured.sum() < FEWEST_BLOCKS:
-        textured = known > TEXTURED / 4
     is_comparable = bool(textured.sum() >= FEWEST_BLOCKS)
-    lost, contrast, detail = 0.0, 1.0, None
     if is_comparable:
         lost, contrast, detail = _compare(now, reference, known, textured)
+    else:  # asphalt, a bare wall: what is there is fine and everywhere
+        lost, contrast, detail = 0.0, *_compare_plain(now, reference)
     return Measures(
         light=float(look.coarse.mean()),
         bright=float(bright),
@@ -183,6 +183,17 @@ def _compare(
         return lost, contrast, None
     ratio = np.sqrt(np.maximum(left, 0)[is_seen] / np.maximum(fine[is_seen], 1e-3))
     return lost, contrast, float(np.median(ratio / gain[is_seen]))
+
+
+def _compare_plain(now: Smoothed, reference: Smoothed) -> tuple[float, float | None]:
+    """Contrast and detail of a view without places that could be told apart."""
+    contrast = _flatness(now, reference)
+    gain = max(0.02, contrast * _light_ratio(now, reference))
+    fine = float(np.median(reference.detail)) - reference.noise
+    if fine * gain**2 <= 0.5 * now.noise or fine <= 0:
+        return contrast, None
+    left = max(0.0, float(np.median(now.detail)) - now.noise)
+    return contrast, float(np.sqrt(left / fine)) / gain
 
 
 def _flatness(now: Smoothed, reference: Smoothed) -> float:

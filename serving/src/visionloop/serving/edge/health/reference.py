@@ -16,6 +16,7 @@ __all__ = ["Learned", "load_learned", "save_learned"]
 
 ANCHOR_S = 43_200.0
 """Contrast and detail are also held against what they were over about half a day."""
+FIRST_FOLLOW_S = 30.0
 LEARN_WEIGHT = 0.3
 CHANGE_GROWTH, CHANGE_FALL = 1.01, 0.97
 CHANGE_START = 1e9
@@ -37,9 +38,9 @@ class Learned:
         Mean colour by day.
     """
 
-    looks: int = 0
     is_infrared: bool = False
-    forming: Smoothed | None = None
+    forming: list[Smoothed] = field(default_factory=list)
+    followed_s: float = 0.0
     references: dict[bool, Smoothed] = field(default_factory=dict)
     anchors: dict[bool, tuple[float, float]] = field(default_factory=dict)
     usual_change: float = CHANGE_START
@@ -65,23 +66,22 @@ class Learned:
         chroma = seen.chroma
         if seen.change is not None:
             self.usual_change = min(self.usual_change, seen.change)
-        if self.forming is None:
-            self.forming = one.copy()
-        else:
-            self.forming.mix(one, max(LEARN_WEIGHT, 1 / (self.looks + 1)))
+        self.forming.append(one.copy())
         if not self.is_infrared and chroma is not None:
             old = chroma if self.usual_chroma is None else self.usual_chroma
             self.usual_chroma = old + LEARN_WEIGHT * (chroma - old)
-        self.looks += 1
-        if self.looks >= looks:
-            self.references[self.is_infrared] = self.forming
-            self.anchors[self.is_infrared] = _strength(self.forming)
-            self.forming, self.looks = None, 0
+        if len(self.forming) >= looks:
+            reference = _median(self.forming)
+            self.references[self.is_infrared] = reference
+            self.anchors[self.is_infrared] = _strength(reference)
+            self.forming, self.followed_s = [], 0.0
 
     def follow(self, one: Smoothed, passed: float, follow_s: float) -> None:
         """Move the reference towards a healthy look."""
         reference = self.references[self.is_infrared]
-        reference.mix(one, min(1.0, passed / follow_s))
+        # What passed by in the first looks is forgotten soon.
+        self.followed_s += passed
+        reference.mix(one, min(1.0, passed / min(follow_s, FIRST_FOLLOW_S + self.followed_s)))
         share = min(1.0, passed / ANCHOR_S)
         old, new = self.anchors[self.is_infrared], _strength(reference)
         self.anchors[self.is_infrared] = (
@@ -100,13 +100,13 @@ class Learned:
     def switch(self, *, is_infrared: bool) -> None:
         """The camera changed its mode; the other mode's reference counts, or is learned."""
         self.is_infrared = is_infrared
-        self.forming, self.looks = None, 0
+        self.forming, self.followed_s = [], 0.0
 
     def forget(self) -> None:
         """Learn anew."""
         self.references.clear()
         self.anchors.clear()
-        self.forming, self.looks = None, 0
+        self.forming, self.followed_s = [], 0.0
 
     def _drift(self, which: int) -> float:
         reference, anchor = self.reference, self.anchors.get(self.is_infrared)
@@ -160,6 +160,21 @@ def load_learned(path: Path) -> Learned | None:
         if type(error).__name__ in ("BadZipFile", "error"):
             return None
         raise
+
+
+def _median(looks: list[Smoothed]) -> Smoothed:
+    """Without what was there in a minority of the looks."""
+
+    def middle(values: list[Any]) -> Any:
+        return np.median(np.stack(values), axis=0).astype(np.float32)
+
+    return Smoothed(
+        structure=middle([one.structure for one in looks]),
+        detail=middle([one.detail for one in looks]),
+        noise=float(middle([one.noise for one in looks])),
+        light=float(middle([one.light for one in looks])),
+        white=float(middle([one.white for one in looks])),
+    )
 
 
 def _strength(reference: Smoothed) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from visionloop.serving.hub.models import Base
 
-__all__: list[str] = []
+__all__ = ["connection"]
 
 MIGRATION_LOCK = 7_463_150_021
 

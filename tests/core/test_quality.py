@@ -48,7 +48,7 @@ def test_of_boxes_as_the_evaluation_measures_them() -> None:
         class_id = rng.integers(0, 2, 6)
         moved = boxes + rng.normal(0, 2, boxes.shape).astype(np.float32)
         found.append(Detections(moved, class_id, rng.random(6).astype(np.float32)))
-        truth.append(Truth(boxes, class_id))
+        truth.append(Truth(class_id, boxes))
         plain.append((boxes, class_id))
     expected = DetectionMetrics(truth, found, ["a", "b"], {}).values()
     assert mean_average_precision(found, plain, 2) == pytest.approx(expected["map50"], abs=0.02)

@@ -30,7 +30,7 @@ needs_tensorrt = pytest.mark.skipif(find_tensorrt() is None, reason="TensorRT is
 def workspace(make_workspace, make_line, tiny):
     """A workspace with a package and six pictures."""
     found = make_workspace("[]", "[]")
-    make_line([20, 60, 100, 140, 180, 220], found.images)
+    make_line([10, 30, 50, 205, 225, 245], found.images)
     found.package.parent.mkdir()
     shutil.move(tiny.classifier(), found.package)
     return found
@@ -73,7 +73,7 @@ def check_variants(folder, content, package_sha256):
         assert row["onnx_sha256"] == sha256_of_file(folder / f"model-{row['precision']}.onnx")
         assert row["parity"]["images"] == 3  # half of the six; the others give the ranges
         assert row["parity"]["truth"] == "fp32"
-        assert 0 < row["parity"]["max_difference"] < 0.05
+        assert 0 < row["parity"]["max_difference"] < (0.05 if row["precision"] == "fp16" else 0.5)
     assert content["variants"][1]["layers"] == 1
     assert len(content["variants"][1]["calibration"]) == 3
     signing.verify_folder(folder, keys=signing.trusted_keys(), signature_name="engine.sig")

@@ -81,6 +81,9 @@ class Quantizer:
     ----------
     layers : list of str
         Names of the nodes that can be quantized, in the order of the graph.
+    kinds : list of lists of str
+        Layers that are often sensitive wherever they are: the first with the last, and
+        convolutions of single channels.
     """
 
     def __init__(
@@ -108,7 +111,9 @@ class Quantizer:
             )
             calibrator.collect_data(_Reader(self._model.graph.input[0].name, batches))
             self._ranges = calibrator.compute_data()
-        self.layers = [n.name for n in self._model.graph.node if n.op_type in self._operators]
+        nodes = [n for n in self._model.graph.node if n.op_type in self._operators]
+        self.layers = [node.name for node in nodes]
+        self.kinds = [self.layers[:1] + self.layers[-1:], [n.name for n in nodes if _is_deep(n)]]
 
     def write(self, target: Path, *, kept_in_float: Sequence[str] = ()) -> None:
         """Write the INT8 form in which these layers stay float32."""
@@ -161,6 +166,11 @@ def write_full_int8(*, source: Path, target: Path, batches: Iterable[NDArray[np.
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
         )
+
+
+def _is_deep(node: Any) -> bool:
+    """Whether a node is a convolution of single channels (depthwise)."""
+    return any(one.name == "group" and one.i > 1 for one in node.attribute)
 
 
 def _prepare(source: Path, target: Path) -> None:

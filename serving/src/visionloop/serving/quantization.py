@@ -8,7 +8,7 @@ calibration images is within a budget; then each is tried as INT8 again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ def find_sensitive_layers(
     budget: float,
     seconds: float,
     parts: int = PARTS,
+    kinds: Sequence[Sequence[str]] = (),
 ) -> Search:
     """Choose greedily the layers that stay float32.
 
@@ -101,26 +102,29 @@ def find_sensitive_layers(
         No further form is measured after so long a time.
     parts : int
         Parts of neighbouring layers that are returned together before single layers are.
+    kinds : sequence of sequences of str
+        Further parts to try, whose layers need not be neighbours.
     """
     end = time.monotonic() + seconds
     order = {name: place for place, name in enumerate(layers)}
     found = {"tried": 0}
 
-    def try_form(kept: Sequence[str]) -> float:
+    def try_form(kept: Iterable[str]) -> float:
         found["tried"] += 1
         return measure(sorted(kept, key=order.__getitem__))
 
     full = distance = try_form([])
     kept: list[str] = []
-    pieces = [list(one) for one in np.array_split(np.array(layers, object), parts) if len(one)]
+    pieces = [list(one) for one in kinds if one]
+    pieces += [list(one) for one in np.array_split(np.array(layers, object), parts) if len(one)]
     while distance > budget and pieces and time.monotonic() < end:
         tried: list[tuple[float, int]] = []
         for place, piece in enumerate(pieces):
-            tried.append((try_form([*kept, *piece]), place))
+            tried.append((try_form({*kept, *piece}), place))
             if tried[-1][0] <= budget or time.monotonic() >= end:
                 break
         best, place = min(tried)
-        distance, kept = best, [*kept, *pieces.pop(place)]
+        distance, kept = best, sorted({*kept, *pieces.pop(place)}, key=order.__getitem__)
     if distance <= budget:
         kept, distance = _give_back(kept, distance, try_form, budget, end)
     kept.sort(key=order.__getitem__)
@@ -130,7 +134,7 @@ def find_sensitive_layers(
 def _give_back(
     kept: list[str],
     distance: float,
-    try_form: Callable[[Sequence[str]], float],
+    try_form: Callable[[Iterable[str]], float],
     budget: float,
     end: float,
 ) -> tuple[list[str], float]:
@@ -203,7 +207,9 @@ def write_int8(
         model = quantizer.make(kept_in_float=kept)
         return comparer.compare(Predictor(loaded, threads=1, model=model)).distance
 
-    search = find_sensitive_layers(quantizer.layers, measure, budget=budget, seconds=seconds)
+    search = find_sensitive_layers(
+        quantizer.layers, measure, budget=budget, seconds=seconds, kinds=quantizer.kinds
+    )
     quantizer.write(Path(target), kept_in_float=search.kept)
     return {
         "kept_in_float": search.kept,

@@ -175,7 +175,11 @@ class Device:
 
     def write_config(self, cameras: list[dict], **fields) -> Path:
         # What a device says about itself has tests of its own: test_device, test_health.
-        quiet = {"status": {"enabled": False}, "health": {"raise_s": 600.0, "lost_s": 600.0}}
+        quiet = {
+            "status": {"enabled": False},
+            "health": {"raise_s": 600.0, "lost_s": 600.0},
+            "ladder": {"worse_s": 600.0},
+        }
         content = {"model": "ppe", "threads": 1, "cameras": cameras, **quiet, **fields}
         self.config.write_text(yaml.safe_dump(content, sort_keys=False))
         return self.config

@@ -39,6 +39,8 @@ from visionloop.serving.edge_params import EdgeParams
 __all__ = ["Device", "DeviceFigures"]
 
 FAULT_PRIORITY, NOTICE_PRIORITY = 1, 3
+NOBODY_YET = {"receiver": 9}
+"""Without a sink events wait for one of this name."""
 NOT_HERE = ("full_size", "full_package")
 """Rungs that this agent does not have: a package has one size, and a release one package."""
 
@@ -102,7 +104,7 @@ class Device:
         limits = OutboxLimits(params.outbox.max_mb * 1_000_000, params.outbox.reserve_share)
         self.outbox = GuardedOutbox(
             folder,
-            sinks={sink.name: sink.least_priority for sink in params.sinks},
+            sinks={sink.name: sink.least_priority for sink in params.sinks} or NOBODY_YET,
             limits=limits,
             reserve_bytes=round(params.outbox.disk_reserve_mb * 1e6),
         )

@@ -151,7 +151,8 @@ def measure_full(
 def rows_of(family: str, found: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of one family."""
     rows = []
-    limits = {"fp16": LIMITS.max_metric_loss, "int8": LIMITS.max_metric_loss_int8}
+    limits = dict.fromkeys(("int8", "int8-cpu"), LIMITS.max_metric_loss_int8)
+    limits["fp16"] = LIMITS.max_metric_loss
     for one in found["variants"]:
         name = f"{family} {one['precision']}"
         if not one["parity"]:

@@ -73,6 +73,7 @@ def make_small(workspace: Workspace) -> None:
         ("minimum: 0.70 ", "minimum: 0.30 "),
         ("minimum: 0.70}", "minimum: 0.30}"),
         ("defective: 0.55", "defective: 0.05"),
+        ("max_calibration_error: 0.2 ", "max_calibration_error: 0.5 "),
         ("minimum_mean: 0.60", "minimum_mean: 0.10"),
         ("minimum_worst: 0.50", "minimum_worst: 0.05"),
         ("per_frame_ms: 250", "per_frame_ms: 5000"),

@@ -28,6 +28,7 @@ from visionloop.data.versions.version import load_version
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
 from visionloop.serving.engine_cache import EngineCache
+from visionloop.serving.engines import ENGINE_PRECISIONS
 from visionloop.serving.images import read_image
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams
@@ -88,6 +89,7 @@ def measure(workspace: Workspace, family: str) -> dict[str, Any]:
         engines = [
             cache.provide(onnx=path, precision=precision, compute_capability="8.0", max_batch=8)[0]
             for precision, path in onnx.items()
+            if precision in ENGINE_PRECISIONS
         ]
         manifest = EngineManifest(
             package_sha256=package.sha256,

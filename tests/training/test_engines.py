@@ -66,7 +66,7 @@ def anomaly(memory):
 def remembering(memory):
     with torch.inference_mode():
         rows, _ = memory.eval().patches(torch.rand(1, 3, SIZE, SIZE))
-    width = rows.shape[-1]
+    width = rows.shape[1]
     memory.remember(torch.rand(30, width), torch.zeros(width), torch.ones(width))
     return memory
 

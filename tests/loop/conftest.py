@@ -67,6 +67,9 @@ def in_ring(ring, monkeypatch) -> Ring:
 def make_small(workspace: Workspace) -> None:
     """Few samples and mild targets: these tests are about the joints, not about quality."""
     set_param(workspace.params, "data.import.phase_sizes", PHASE_SIZES)
+    # INT8 has tests of its own: here its search would take most of the time.
+    set_param(workspace.params, "serving.build.precisions", ["fp16"])
+    set_param(workspace.params, "serving.build.parity_images", 32)
     targets = Path(workspace.targets)
     text = targets.read_text()
     for strict, mild in (

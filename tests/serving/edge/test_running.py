@@ -41,7 +41,11 @@ class Agent:
         self.log = device.workspace.root / "agent.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "--max-seconds", "120"], stderr=log, stdout=log
+                [*command, "--max-seconds", "120"],
+                stderr=log,
+                stdout=log,
+                # What runs in the background inherits that Ctrl-C is ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def cameras(self, since: float = 0.0) -> set[str]:

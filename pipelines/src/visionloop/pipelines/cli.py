@@ -49,17 +49,21 @@ class LazyGroup(TyperGroup):
         return [*GROUPS, *COMMANDS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, imported now; while only the list is shown, its help line alone."""
+        """The command, imported now."""
         row = GROUPS.get(cmd_name) or COMMANDS.get(cmd_name)
         if row is None:
             return None
         path, description = row
-        if len(sys.argv) < 2 or sys.argv[1] in ("--help", "-h"):
-            return _as_command(cmd_name, lambda: None, description)
         target = _load(path)
         if isinstance(target, typer.Typer):
             return typer.main.get_command(target)
         return _as_command(cmd_name, target, description)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands from the tables alone."""
+        rows = [(name, line) for name, (_, line) in {**GROUPS, **COMMANDS}.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def _load(path: str) -> Any:

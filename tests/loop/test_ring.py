@@ -89,6 +89,7 @@ def test_mlflow_project_entry_point(ring) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow  # training has a fast one: tests/training/test_train.py
 def test_interrupted_training_goes_on(ring) -> None:
     """Ctrl-C in the middle of training, then the same command again: the same checkpoint."""
     wanted = read_json(ring.workspace.package / "manifest.json")["files"]["model.onnx"]
@@ -120,6 +121,7 @@ def test_kubeflow_local_gives_the_same_version_and_model(in_ring) -> None:
     assert list((workspace.root / "kfp" / "runs").rglob("engine.json"))
 
 
+@pytest.mark.slow
 def test_kubeflow_takes_the_other_branch_when_refused(in_ring) -> None:
     from visionloop.pipelines.kubeflow import run_local
 

@@ -386,6 +386,7 @@ class NarrowLink:
             other.close()
 
 
+@pytest.mark.slow
 def test_on_a_narrow_link_an_alert_waits_for_one_batch_of_pictures_at_most(
     make_hub_thread, outbox, send, monkeypatch
 ):
@@ -437,6 +438,7 @@ def test_a_half_open_connection_is_noticed_and_nothing_is_doubled(
     link.server.close()
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_too_large_is_halved_and_a_refused_event_blocks_nothing(
     make_hub_thread, outbox, send, monkeypatch, tmp_path
 ):

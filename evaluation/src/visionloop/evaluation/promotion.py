@@ -95,7 +95,7 @@ def promote(*, workspace: Workspace) -> PromotionReport:
         version = _register(client, workspace, project, package, report)
         for alias in aliases:
             failpoint("promotion.alias")
-            client.set_registered_model_alias(project.model, alias, version.version)
+            registry.set_alias(client, project.model, alias, version.version)
     return _write_report(workspace, project, version, report, aliases)
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "has_registry",
     "has_version",
     "reaching",
+    "set_alias",
     "tell_version",
 ]
 
@@ -50,6 +51,18 @@ def has_registry(workspace: Workspace) -> bool:
     """Whether there can be a registered model at all: a server, or a database file."""
     uri = workspace.tracking_uri
     return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+
+
+def set_alias(client: MlflowClient, model: str, alias: str, version: str) -> None:
+    """Move an alias; of two clients that make it at the same moment MLflow fails one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(model, alias, version)
+    except MlflowException as error:
+        if "UNIQUE constraint" not in str(error) and "duplicate key" not in str(error):
+            raise
+        client.set_registered_model_alias(model, alias, version)  # it is there now, and moves
 
 
 def connect(workspace: Workspace) -> MlflowClient:

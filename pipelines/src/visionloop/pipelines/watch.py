@@ -253,7 +253,7 @@ def _refuse(
         client.delete_registered_model_alias(model, ALIAS)
         say_step(f"the alias {ALIAS} was taken from version {held.version}: no one is verified yet")
     elif previous != str(held.version):
-        client.set_registered_model_alias(model, ALIAS, previous)
+        registry.set_alias(client, model, ALIAS, previous)
         say_step(f"the alias {ALIAS} went back from version {held.version} to {previous}")
     failpoint("watch.returned")
 

@@ -6,10 +6,8 @@ With ``VISIONLOOP_PICTURES`` set to a folder, the pictures of the documentation 
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,22 +20,6 @@ WAIT = 60_000
 """Milliseconds: two cores may be busy with other tests."""
 ALIASES = 6
 """Place of the column of aliases in the table of versions."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    """Debian's Chromium, driven by Playwright."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("there is no Chromium here")
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
-    options += ["--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=options)
-        yield started
-        started.close()
 
 
 class ModelPage:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -43,25 +41,16 @@ def space(neighbour, accounts):
 
 
 @pytest.fixture
-def page(space) -> Iterator[object]:
+def page(space, browser) -> Iterator[object]:
     """Chromium, signed in as Carl."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("there is no Chromium here")
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
-    options += ["--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=options)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.goto(f"{connect(space).url}/user/login/", timeout=WAIT)
-        page.fill("input[name=email]", CARL)
-        page.fill("input[name=password]", PASSWORD)
-        page.click("button[type=submit], input[type=submit]")
-        page.wait_for_load_state("networkidle")
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(f"{connect(space).url}/user/login/", timeout=WAIT)
+    page.fill("input[name=email]", CARL)
+    page.fill("input[name=password]", PASSWORD)
+    page.click("button[type=submit], input[type=submit]")
+    page.wait_for_load_state("networkidle")
+    yield page
+    page.close()
 
 
 def test_both_opinions_are_drawn_and_one_is_kept(space, people, neighbour, page) -> None:

@@ -96,6 +96,8 @@ def measure(
     checkpoint = load_checkpoint(workspace.checkpoint)
     family = load_family(checkpoint.facts.family, workspace.root)
     network = family.build(checkpoint)
+    # A network may answer otherwise than its family usually does (YOLO 26): it says so itself.
+    kind = getattr(network, "outputs", family.outputs).kind
     names = checkpoint.facts.classes
     found, truth = [], []
     smallest = np.full(classes, 0.001, np.float32)
@@ -104,7 +106,7 @@ def measure(
         batch, placements = make_batch([decode_image(sample.content)], checkpoint.facts.input)
         with torch.inference_mode():
             output = network(torch.from_numpy(batch))[0].numpy()
-        (answer,) = decode(output, placements, kind=family.outputs.kind,
+        (answer,) = decode(output, placements, kind=kind,
                            minimum_confidence=smallest, max_iou=0.6)  # fmt: skip
         assert isinstance(answer, Detections)
         found.append(answer)

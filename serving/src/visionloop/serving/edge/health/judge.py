@@ -61,6 +61,10 @@ FLAT = 0.5
 """Median structure by the reference's below which something flat is in front."""
 STILL_THERE = 0.5
 """Share of the view that may be lost while contrast and detail of the rest are judged."""
+LEAST_CHROMA = 1.5
+"""Mean colour of a camera that is known to send colours; rounding alone makes less."""
+COLOURLESS = 0.35
+"""Share of its usual colour below which a camera sends none."""
 SUSPECT = 0.75
 """Share of a limit from which the reference no longer follows."""
 
@@ -197,7 +201,9 @@ class CameraHealth:
             if not (seen["dark"] or seen["white"]):
                 learned.learn(one, self.measures, params.learn_looks)
             return self._settle(seen, now, "")
-        measures = self.measures = measure(look, self._before, self._now, reference)
+        measures = self.measures = measure(
+            look, self._before, self._now, reference, learned.usual_likeness
+        )
         seen = self._light(measures, reference.white) | {"lost": False}
         is_frozen = self._is_frozen(measures, now)
         if not (seen["dark"] or seen["white"]):
@@ -206,7 +212,7 @@ class CameraHealth:
             seen |= self._mode(measures, seen)
         changes = self._settle(seen, now, _describe(measures))
         if learned.reference is reference and not self._is_suspect(seen, measures):
-            learned.follow(one, passed, params.follow_s)
+            learned.follow(one, measures, passed, params.follow_s)
             learned.note_change(measures.change)
         return changes + self._relearn(now)
 
@@ -257,12 +263,14 @@ class CameraHealth:
 
     def _mode(self, seen: Measures, found: dict[Condition, bool]) -> dict[Condition, bool]:
         """Infrared: a camera of colours sends none, and still shows its view."""
-        chroma = self._learned.usual_chroma
-        if seen.chroma is None or chroma is None or chroma < 2 * self.params.infrared_chroma:
+        usual = self._learned.usual_chroma
+        if seen.chroma is None or usual is None or usual < LEAST_CHROMA:
             return {}
         if found.get("covered"):
             return {}
-        return {"infrared": seen.chroma < self.params.infrared_chroma}
+        # Where there never was much colour, what is left must be next to none.
+        limit = min(self.params.infrared_chroma, COLOURLESS * usual)
+        return {"infrared": seen.chroma < limit}
 
     def _settle(self, seen: dict[Condition, bool], now: float, reason: str) -> list[HealthChange]:
         changes = []

@@ -58,12 +58,14 @@ FROZEN_SHARE = 0.15
 STILL = 0.05
 """Usual change in grey levels of a camera that hardly changes at all."""
 FLAT = 0.5
-"""Median structure by the reference's below which something flat is in front."""
+"""Share of the view in which structure is gone, from which something flat is in front."""
+STANDS_STILL = 0.4
+"""Change by the least usual one below which something stands in front: less than ever happens."""
 STILL_THERE = 0.5
 """Share of the view that may be lost while contrast and detail of the rest are judged."""
 LEAST_CHROMA = 1.5
 """Mean colour of a camera that is known to send colours; rounding alone makes less."""
-COLOURLESS = 0.35
+COLOURLESS = 0.2
 """Share of its usual colour below which a camera sends none."""
 SUSPECT = 0.75
 """Share of a limit from which the reference no longer follows."""
@@ -258,8 +260,15 @@ class CameraHealth:
         if find_move(self._now.structure, reference.structure) is not None:
             return False
         light = (self._now.light + 4) / (reference.light + 4)
-        is_still = seen.change is not None and seen.change < 0.4 * self._learned.usual_change
-        return seen.flat < FLAT or is_still or not 0.65 < light < 1.5
+        change = float("inf") if seen.change is None else seen.change
+        share = change / self._learned.usual_change
+        is_other = not 0.75 < light < 1.33
+        return (
+            seen.flat_share >= FLAT
+            or share < STANDS_STILL
+            or (is_other and share < 1)
+            or not 0.65 < light < 1.5
+        )
 
     def _mode(self, seen: Measures, found: dict[Condition, bool]) -> dict[Condition, bool]:
         """Infrared: a camera of colours sends none, and still shows its view."""
@@ -269,7 +278,9 @@ class CameraHealth:
         if found.get("covered"):
             return {}
         # Where there never was much colour, what is left must be next to none.
-        limit = min(self.params.infrared_chroma, COLOURLESS * usual)
+        # Fog takes colour and contrast alike.
+        kept = min(1.0, seen.contrast)
+        limit = min(self.params.infrared_chroma, COLOURLESS * usual * kept)
         return {"infrared": seen.chroma < limit}
 
     def _settle(self, seen: dict[Condition, bool], now: float, reason: str) -> list[HealthChange]:

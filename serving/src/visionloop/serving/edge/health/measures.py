@@ -27,6 +27,8 @@ RECOGNISED = 0.3
 """Usual correlation with the reference from which a block with less structure counts too."""
 STILL_RECOGNISED = 0.35
 """Share of its usual correlation from which such a block shows what it showed."""
+FLAT_ENERGY = 0.25
+"""Share of a block's energy, by its light, below which it is flat."""
 NOISIER = 2.0
 """Times the reference's noise at which weak structure is no longer looked for."""
 GONE = 0.08
@@ -56,9 +58,8 @@ class Measures:
         Share of the view, as far as it can be compared, that no longer shows what it showed.
     likeness : float32 array (6, 10)
         Correlation of each block with the reference.
-    flat : float
-        How strong the structure is in the middle of its distribution, by the reference; near 0
-        something without texture hides most of the view.
+    flat_share : float
+        Share of the same blocks whose structure is gone without another one in its place.
     contrast : float
         Contrast where the view is the same, by the reference and by its light; 1 is unchanged.
     detail : float or None
@@ -76,7 +77,7 @@ class Measures:
     change: float | None
     lost: float
     likeness: Blocks
-    flat: float
+    flat_share: float
     contrast: float
     detail: float | None
     is_textured: bool
@@ -167,14 +168,15 @@ def measure(
         contrast, detail = _compare(now, reference, blocks, textured)
     else:  # asphalt, a bare wall: what is there is fine and everywhere
         contrast, detail = _compare_plain(now, reference)
+    lost, flat_share = _lost_shares(now, reference, blocks, usual)
     return Measures(
         light=float(look.coarse.mean()),
         bright=float(bright),
         white=float(counts[WHITE:].sum() / pixels),
         change=None if change is None else change / pixels,
-        lost=_lost_share(now, reference, blocks, usual),
+        lost=lost,
         likeness=blocks.likeness,
-        flat=_flatness(now, reference),
+        flat_share=flat_share,
         contrast=contrast,
         detail=detail,
         is_textured=is_textured,
@@ -188,9 +190,10 @@ def likeness_of(now: Smoothed, reference: Smoothed) -> Blocks:
 
 
 class _Blocks(NamedTuple):
-    """Energy of the reference by block, what is left of it, and how alike both are."""
+    """Energy of both by block, what of the reference is left, and how alike both are."""
 
     known: Blocks
+    seen: Blocks
     shared: Blocks
     likeness: Blocks
 
@@ -200,7 +203,7 @@ class _Blocks(NamedTuple):
         seen = block_means(now.structure**2)
         shared = block_means(now.structure * reference.structure)
         likeness = shared / np.sqrt(np.maximum(known * seen, 1e-6))
-        return cls(known, shared, np.asarray(likeness, np.float32))
+        return cls(known, seen, shared, np.asarray(likeness, np.float32))
 
     def is_same(self, limit: Blocks | float, light: float) -> NDArray[np.bool_]:
         """Whether a block is like the reference, and not only by what is remembered of it."""
@@ -208,20 +211,25 @@ class _Blocks(NamedTuple):
         return np.asarray((self.likeness >= limit) & is_there)
 
 
-def _lost_share(
+def _lost_shares(
     now: Smoothed, reference: Smoothed, blocks: _Blocks, usual: Blocks | None
-) -> float:
-    """Of the blocks that can be compared: those with strong structure, and those that the camera
-    itself has been seen to show again and again, each by its own measure."""
+) -> tuple[float, float]:
+    """Shares that are lost, and flat.
+
+    Of the blocks that can be compared: those with strong structure, and those that the camera
+    itself has been seen to show again and again, each by its own measure.
+    """
+    light = _light_ratio(now, reference)
     textured = blocks.known > TEXTURED
     counted, limit = textured, np.full_like(blocks.known, SAME)
     if usual is not None and now.noise <= NOISIER * reference.noise + 1:
         counted = textured | (usual >= RECOGNISED)
         limit = np.where(textured, SAME, np.minimum(SAME, STILL_RECOGNISED * usual))
     if counted.sum() < FEWEST_BLOCKS:
-        return 0.0
-    is_same = blocks.is_same(limit, _light_ratio(now, reference))
-    return 1 - float(is_same[counted].mean())
+        return 0.0, 0.0
+    is_same = blocks.is_same(limit, light)
+    is_flat = blocks.seen < FLAT_ENERGY * light**2 * blocks.known
+    return 1 - float(is_same[counted].mean()), float(is_flat[counted].mean())
 
 
 def _compare(

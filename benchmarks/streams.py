@@ -37,6 +37,7 @@ from visionloop.serving.edge.device import Device
 from visionloop.serving.edge.live import Live
 from visionloop.serving.edge.outbox import read_events
 from visionloop.serving.edge.recording import Recorder
+from visionloop.serving.edge.release_source import ReleaseFolder
 from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.edge.store import DATABASE_NAME
 from visionloop.serving.edge.updates import Updates
@@ -88,7 +89,7 @@ def watch(place: Workspace, feeds: list[Feed], seconds: float) -> dict[str, Any]
     with closing(Device(place.edge, place.root, settings.params)) as device:
         updates = Updates(
             folder=place.edge,
-            releases=place.releases,
+            releases=ReleaseFolder(place.releases),
             model=MODEL,
             params=settings.params,
             report=lambda what, facts: say_step(f"{what}: {facts}"),

@@ -18,6 +18,7 @@ from visionloop.serving.edge.line import play_source
 from visionloop.serving.edge.live import Live
 from visionloop.serving.edge.model import LoadedModel, load_model
 from visionloop.serving.edge.recording import Recorder
+from visionloop.serving.edge.release_source import ReleaseSource, open_releases
 from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.edge.store import DATABASE_NAME
 from visionloop.serving.edge.updates import Updates
@@ -132,7 +133,7 @@ class _Agent:
         params = self._settings.params
         updates = Updates(
             folder=self._workspace.edge,
-            releases=self._workspace.root / params.releases,
+            releases=self._releases(),
             model=self._settings.model,
             params=params,
             report=self._report_update,
@@ -157,11 +158,17 @@ class _Agent:
         payload = {"what": what, "model": self._settings.model, **facts}
         self._device.tell("model_update", payload, priority=1)
 
+    def _releases(self) -> ReleaseSource:
+        params, workspace = self._settings.params, self._workspace
+        return open_releases(
+            params.releases, params.release_server, root=workspace.root, edge=workspace.edge
+        )
+
     def _newest_model(self) -> LoadedModel:
         """The newest release, loaded anew only if it is another one."""
         params, model = self._settings.params, self._settings.model
         release, package = fetch_newest(
-            releases=self._workspace.root / params.releases,
+            releases=self._releases().refresh(model),
             model=model,
             state=self._workspace.edge / "seen.json",
         )

@@ -13,7 +13,7 @@ from visionloop.core.geometry import match_boxes
 from visionloop.serving.answer_metrics import probabilities_of
 from visionloop.serving.parity import ATTRIBUTE_THRESHOLD, SEARCH_CONFIDENCE
 
-__all__ = ["expect_changes", "pair_confidences", "pair_margins"]
+__all__ = ["expect_changes", "measure_noise", "pair_confidences", "pair_margins"]
 
 MAX_PAIRS = 400
 """Confidences that the page plots."""
@@ -27,7 +27,7 @@ def pair_confidences(
     for one, other in zip(first, second, strict=True):
         a, b = one.answer, other.answer
         if isinstance(a, Detections) and isinstance(b, Detections):
-            pairs += [(x, y) for _, x, y in _box_pairs(a, b)]
+            pairs += [(x, y) for _, x, y, _ in _box_pairs(a, b)]
         else:
             pairs.append((float(probabilities_of(one)[-1]), float(probabilities_of(other)[-1])))
     step = max(1, len(pairs) // MAX_PAIRS)
@@ -55,7 +55,7 @@ def pair_margins(
     for one, other in zip(first, second, strict=True):
         a, b = one.answer, other.answer
         if isinstance(a, Detections) and isinstance(b, Detections):
-            rows += [(x - limits[n], y - limits[n]) for n, x, y in _box_pairs(a, b)]
+            rows += [(x - limits[n], y - limits[n]) for n, x, y, _ in _box_pairs(a, b)]
             continue
         p, q = probabilities_of(one), probabilities_of(other)
         if not isinstance(a, ClassProbabilities):
@@ -64,6 +64,27 @@ def pair_margins(
             runner_up, best = np.argsort(p, kind="stable")[-2:]
             rows.append((p[best] - p[runner_up], q[best] - q[runner_up]))
     return np.array(rows, np.float64).reshape(-1, 2)
+
+
+def measure_noise(first: Sequence[Prediction], second: Sequence[Prediction]) -> float:
+    """How much the second form's answers differ: a number that a few images determine well.
+
+    Root mean square of the differences of confidence; of boxes also of what their overlap with
+    their partner lacks to 1.
+    """
+    squares: list[float] = []
+    apart: list[float] = []
+    for one, other in zip(first, second, strict=True):
+        a, b = one.answer, other.answer
+        if isinstance(a, Detections) and isinstance(b, Detections):
+            for _, x, y, iou in _box_pairs(a, b):
+                squares.append((x - y) ** 2)
+                apart.append((1 - iou) ** 2)
+        else:
+            p, q = probabilities_of(one), probabilities_of(other)
+            squares.append(float(np.mean((p - q) ** 2)))
+    total = float(np.mean(squares)) if squares else 0.0
+    return sqrt(total + (float(np.mean(apart)) if apart else 0.0))
 
 
 def expect_changes(margins: NDArray[np.float64]) -> float:
@@ -86,12 +107,15 @@ def expect_changes(margins: NDArray[np.float64]) -> float:
     return float(np.mean([0.5 * erfc(one) for one in away.tolist()]))
 
 
-def _box_pairs(a: Detections, b: Detections) -> Iterator[tuple[int, float, float]]:
-    """Class of each box of the first form, its confidence, and that of its partner (or 0)."""
+def _box_pairs(a: Detections, b: Detections) -> Iterator[tuple[int, float, float, float]]:
+    """Class of each box of the first form, its confidence, that of its partner, their overlap.
+
+    Without a partner its confidence is 0, and the overlap one half: the least that pairs have.
+    """
     for class_id in np.unique(a.class_id).tolist():
         x = a[(a.class_id == class_id) & (a.confidence >= SEARCH_CONFIDENCE)]
         y = b[b.class_id == class_id]
-        matched = {row: column for row, column, _ in match_boxes(x.xyxy, y.xyxy, min_iou=0.5)}
+        matched = {row: (column, iou) for row, column, iou in match_boxes(x.xyxy, y.xyxy)}
         for row, confidence in enumerate(x.confidence.tolist()):
-            column = matched.get(row)
-            yield class_id, confidence, 0.0 if column is None else float(y.confidence[column])
+            column, iou = matched.get(row, (-1, 0.5))
+            yield class_id, confidence, 0.0 if column < 0 else float(y.confidence[column]), iou

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from visionloop.core.entities import ClassProbabilities, Detections, Prediction
 from visionloop.serving.answer_metrics import measure_metric
-from visionloop.serving.confidence_pairs import expect_changes, pair_confidences, pair_margins
+from visionloop.serving.confidence_pairs import (
+    expect_changes,
+    measure_noise,
+    pair_confidences,
+    pair_margins,
+)
 from visionloop.serving.package import ModelPackage
 from visionloop.serving.parity import (
     NEAR_THRESHOLD,
@@ -171,6 +176,14 @@ class Comparer:
             pairs=pair_confidences(self.answers, answers),
         )
 
+    def measure_noise(self, predictor: Predictor, images: int) -> float:
+        """How much another form's answers differ on the first images; see :func:`measure_noise`."""
+        shown = self._images[:images]
+        if self._embeds:
+            return 1 - float(_cosines(self._vectors[:images], predictor.embed(shown)).mean())
+        answers = predictor.predict(shown, minimum_confidence=LOWEST_CONFIDENCE)
+        return measure_noise(self.answers[:images], answers)
+
     def _predict(self, predictor: Predictor) -> list[Prediction]:
         return predictor.predict(self._images, minimum_confidence=LOWEST_CONFIDENCE)
 
@@ -196,8 +209,7 @@ class Comparer:
 
     def _compare_vectors(self, vectors: NDArray[np.float32]) -> VariantParity:
         """Cosine of the angle between the vectors of an image."""
-        norms = np.linalg.norm(self._vectors, axis=1) * np.linalg.norm(vectors, axis=1)
-        cosine = (self._vectors * vectors).sum(axis=1) / np.maximum(norms, 1e-12)
+        cosine = _cosines(self._vectors, vectors)
         difference = abs(self._vectors - vectors).max(axis=1)
         parity = Parity(
             len(vectors),
@@ -207,6 +219,11 @@ class Comparer:
         )
         value = float(cosine.mean())
         return VariantParity(parity, "cosine", "fp32", 1.0, value, value)
+
+
+def _cosines(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.asarray((first * second).sum(axis=1) / np.maximum(norms, 1e-12), np.float32)
 
 
 def _settle(first: Prediction, second: Prediction) -> Prediction:

@@ -27,6 +27,7 @@ from visionloop.core.workspace import Workspace
 from visionloop.data.versions.version import load_version
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
+from visionloop.serving.compare_variant import compare_variant
 from visionloop.serving.engine_cache import EngineCache
 from visionloop.serving.engines import ENGINE_PRECISIONS
 from visionloop.serving.images import read_image
@@ -36,7 +37,6 @@ from visionloop.serving.parity_page import write_parity_page
 from visionloop.serving.precision import write_full_int8
 from visionloop.serving.preprocess import make_batch
 from visionloop.serving.reference import Reference, divide
-from visionloop.serving.variant_parity import compare_variant
 from visionloop.serving.variants import judge_variant, make_variants
 from visionloop.training.reference import make_reference
 

@@ -30,13 +30,13 @@ from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
 from visionloop.data.versions.version import load_version
 from visionloop.serving import signing
+from visionloop.serving.answer_metrics import measure_metric
 from visionloop.serving.images import read_image
 from visionloop.serving.manifest import ImageInput, Manifest, ModelOutputs
 from visionloop.serving.package import ModelPackage, load_package, write_package
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.quantization import write_int8
 from visionloop.serving.reference import Reference, ReferenceSample, divide
-from visionloop.serving.variant_parity import measure_metric
 from visionloop.training.reference import make_reference
 
 SIZE, CALIBRATION, HELD_OUT = 640, 48, 40

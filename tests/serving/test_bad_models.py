@@ -21,6 +21,7 @@ from visionloop.core.errors import DataError, PackageError, VisionloopError
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
 from visionloop.serving.build import build
+from visionloop.serving.compare_variant import compare_variant
 from visionloop.serving.engines import load_engine, load_manifest, read_variant
 from visionloop.serving.manifest import ImageInput
 from visionloop.serving.package import load_package, write_package
@@ -34,7 +35,6 @@ from visionloop.serving.reference import (
     reference_of_folder,
     save_reference,
 )
-from visionloop.serving.variant_parity import compare_variant
 
 
 def make_colour_model(path, side, *, channels_last=False):

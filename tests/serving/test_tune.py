@@ -102,12 +102,12 @@ def test_the_profile_of_this_machine(workspace, kit, signed, capsys):
     assert any("were not run" in line or "was not run" in line for line in profile.why)
     package = load_package(workspace.package)
     cache = workspace.edge / "engines"
-    tuned = open_tuned(package, None, cache=cache, spare=1)
+    tuned = open_tuned(package, None, profile=profile_path(workspace), cache=cache, spare=1)
     assert tuned.backend_name == profile.choice.backend
     assert tuned.package.manifest.input.width == profile.choice.width
     assert tuned.predict([kit.grey_image(220)])[0].answer.class_id == 1
     profile_path(workspace).write_text("{")
-    spare = open_tuned(package, None, cache=cache, spare=1)
+    spare = open_tuned(package, None, profile=profile_path(workspace), cache=cache, spare=1)
     assert spare.backend_name == "onnxruntime"
     assert "visionloop serve tune" in capsys.readouterr().err
     with pytest.raises(DataError, match="cannot be read"):

@@ -18,7 +18,8 @@ from visionloop.serving.backends.onnxruntime_backend import OnnxRuntimeBackend
 from visionloop.serving.backends.tensorrt_backend import find_tensorrt
 from visionloop.serving.engine_builder import build_engine
 from visionloop.serving.manifest import ImageInput
-from visionloop.serving.precision import Quantizer, write_fp16
+from visionloop.serving.precision import write_fp16
+from visionloop.serving.quantizer import Quantizer
 from visionloop.training.families.table import FAMILIES, load_family
 
 SIZE = 64
@@ -137,7 +138,7 @@ def test_every_precision_of_every_family_is_built(name, tmp_path) -> None:
     write_fp16(source=str(files["fp32"]), target=str(files["fp16"]))
     rng = np.random.default_rng(0)
     batches = [rng.random((1, 3, side, side), np.float32) for _ in range(2)]
-    Quantizer(files["fp32"], batches).write(files["int8"])
+    files["int8"].write_bytes(Quantizer(files["fp32"], batches).make())
     reference = OnnxRuntimeBackend(files["fp32"].read_bytes(), subject=name, threads=1)
     for precision, file in files.items():
         graph = onnx.load(file).graph

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ from visionloop.serving.package import write_package
 from visionloop.serving.releases import publish
 
 TOKEN = "a-token-of-the-tests"
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -207,6 +209,33 @@ def free_port():
             return int(probe.getsockname()[1])
 
     return find
+
+
+@pytest.fixture
+def start_nginx(tmp_path):
+    """Start nginx with this text in its http block; ended at the end."""
+    if not Path(NGINX).is_file():
+        pytest.skip("nginx is not installed (see tests/debian.txt)")
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(text: str) -> None:
+        folder = tmp_path / "nginx"
+        folder.mkdir()
+        (folder / "visionloop.conf").write_text(text)
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+        (folder / "nginx.conf").write_text(
+            f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
+            f"events {{}}\nhttp {{ access_log off;\n{temporary}"
+            f"include {folder}/visionloop.conf; }}\n"
+        )
+        command = [NGINX, "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+        processes.append(subprocess.Popen(command))
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait()
 
 
 @pytest.fixture

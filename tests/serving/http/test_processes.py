@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 EXAMPLE = Path(__file__).parents[3] / "deploy" / "nginx" / "visionloop.conf"
 
 
@@ -84,34 +82,16 @@ def test_a_taken_port_and_a_short_token_end_with_one_screen(
 
 
 @pytest.fixture
-def nginx(tmp_path):
+def nginx(start_nginx):
     """Start nginx with our example, its three ports exchanged for these."""
-    if not Path(NGINX).is_file():
-        pytest.skip("nginx is not installed (see tests/debian.txt)")
-    processes: list[subprocess.Popen[bytes]] = []
 
     def start(port: int, replicas: list[int]) -> str:
-        folder = tmp_path / "nginx"
-        folder.mkdir()
         ports = {"8600": port, "8601": replicas[0], "8602": replicas[1]}
-        text = re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda m: str(ports[m[0]]), EXAMPLE.read_text())
-        (folder / "visionloop.conf").write_text(text)
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
-        (folder / "nginx.conf").write_text(
-            f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
-            f"events {{}}\nhttp {{ access_log off;\n{temporary}"
-            f"include {folder}/visionloop.conf; }}\n"
-        )
-        processes.append(
-            subprocess.Popen([NGINX, "-c", str(folder / "nginx.conf"), "-p", str(folder)])
-        )
+        text = EXAMPLE.read_text()
+        start_nginx(re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda m: str(ports[m[0]]), text))
         return f"http://127.0.0.1:{port}"
 
-    yield start
-    for process in processes:
-        process.terminate()
-        process.wait()
+    return start
 
 
 def test_a_killed_replica_behind_nginx_costs_no_request(

@@ -83,7 +83,8 @@ class ParityTargets(StrictModel):
         ge=0,
         le=1,
         description="share of decisions that a precision variant must have in common with FP32; "
-        "what lies within .1 of a threshold may differ",
+        "what lies within .05 of a threshold may differ while it is little (5 % of the decisions) "
+        "and falls to both sides",
     )
 
 

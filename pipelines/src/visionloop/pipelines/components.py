@@ -185,9 +185,13 @@ def judge_package(
     export: Input[Artifact],
     evaluation: Input[Artifact],
     robustness: Input[Artifact],
+    waivers: Input[Artifact],
     gate: Output[Artifact],
 ) -> str:
-    """Judge the package by ``targets.yaml`` and sign the report; returns passed or refused."""
+    """Judge the package by ``targets.yaml`` and ``waivers/``, sign the report; returns the verdict.
+
+    That is passed or refused.
+    """
     from visionloop.evaluation.gate import gate as judge
     from visionloop.pipelines.component_files import keep, stage_workspace
 
@@ -197,6 +201,7 @@ def judge_package(
         "reports/export": export.path,
         "reports/evaluation": evaluation.path,
         "reports/robustness": robustness.path,
+        "waivers": waivers.path,
     }
     with stage_workspace(config, files) as workspace:
         report = judge(workspace=workspace)

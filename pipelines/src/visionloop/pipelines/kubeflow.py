@@ -16,7 +16,7 @@ from visionloop.core.workspace import Workspace
 from visionloop.pipelines import components
 from visionloop.pipelines.component_files import pack_config
 
-__all__ = ["PIPELINES", "compile_pipelines", "run_local"]
+__all__ = ["PIPELINES", "compile_pipelines", "name_waivers", "run_local"]
 
 
 class TrainAndExportOutputs(NamedTuple):
@@ -31,13 +31,25 @@ class TrainAndExportOutputs(NamedTuple):
     name="train-and-export", description="Samples to a judged, signed package and its engine."
 )
 def train_and_export(
-    config: str, version_name: str, raw_uri: str, annotations_uri: str, raw_sha256: str
+    config: str,
+    version_name: str,
+    raw_uri: str,
+    annotations_uri: str,
+    raw_sha256: str,
+    waivers_uri: str,
+    waivers_sha256: str,
 ) -> TrainAndExportOutputs:
     """check → split, freeze → train → export → evaluate → gate → engine if it passed."""
     raw = dsl.importer(
         artifact_uri=raw_uri, artifact_class=dsl.Dataset, metadata={"sha256": raw_sha256}
     ).output
     annotations = dsl.importer(artifact_uri=annotations_uri, artifact_class=dsl.Artifact).output
+    # Not part of the configuration: a new waiver must not train anew.
+    waivers = dsl.importer(
+        artifact_uri=waivers_uri,
+        artifact_class=dsl.Artifact,
+        metadata={"sha256": waivers_sha256},
+    ).output
     checked = components.check_samples(config=config, raw=raw)
     embedded = components.embed_samples(config=config, raw=raw)
     frozen = components.freeze_version(config=config, raw=raw, annotations=annotations)
@@ -68,6 +80,7 @@ def train_and_export(
         export=exported.outputs["report"],
         evaluation=measured.outputs["evaluation"],
         robustness=measured.outputs["robustness"],
+        waivers=waivers,
     )
     with dsl.If(judged.outputs["Output"] == "passed", name="gate passed"):
         components.build_engine(
@@ -210,4 +223,11 @@ def _arguments(name: str, workspace: Workspace) -> dict[str, str]:
     if name == "synthesise":
         return collected
     version = load_block(workspace.params, "data", DataParams).version
-    return {**collected, "version_name": version}
+    return {**collected, **name_waivers(workspace), "version_name": version}
+
+
+def name_waivers(workspace: Workspace) -> dict[str, str]:
+    """Where the waivers are, and their SHA-256, by which a new one is seen; the folder is made."""
+    folder = workspace.root / "waivers"
+    folder.mkdir(exist_ok=True)
+    return {"waivers_uri": str(folder), "waivers_sha256": sha256_of_folder(folder)}

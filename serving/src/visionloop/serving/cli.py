@@ -48,7 +48,7 @@ def tune(workspace: WorkspaceOption = None) -> None:
     say_done(
         f"{chosen.backend} {chosen.precision}, {chosen.threads} thread(s){said}",
         report.path,
-        "set serving.edge.backend: tuned",
+        "set backend: tuned in serving.edge and serving.http",
     )
 
 

@@ -17,10 +17,11 @@ from visionloop.core.progress import say_step
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
 from visionloop.serving.backends.table import ENGINE_BACKENDS
-from visionloop.serving.device_profile import load_profile
+from visionloop.serving.device_profile import Choice, load_profile
 from visionloop.serving.engine_cache import EngineCache
 from visionloop.serving.engines import load_engine, load_manifest, read_variant
 from visionloop.serving.failover import FailoverPredictor
+from visionloop.serving.golden import GOLDEN_NAME, check_golden
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams
 from visionloop.serving.parity import NEAR_THRESHOLD, SEARCH_CONFIDENCE, compare_predictions
@@ -74,45 +75,72 @@ def start_with_engine(
 
 
 def open_tuned(
-    package: ModelPackage, engine_folder: Path | None, *, cache: Path, spare: int
+    package: ModelPackage,
+    engine_folder: Path | None,
+    *,
+    profile: Path,
+    cache: Path,
+    spare: int,
+    batch_size: int = 8,
 ) -> Predictor | FailoverPredictor:
     """The form that ``visionloop serve tune`` chose; without a fitting profile, ONNX Runtime.
+
+    A form that answers the release's golden images otherwise than FP32 does not serve either:
+    it was measured on other pictures.
 
     Parameters
     ----------
     package : ModelPackage
     engine_folder : Path or None
         Of the release.
+    profile : Path
+        ``device.json``.
     cache : Path
-        Folder of this device's engines; ``device.json`` lies beside it.
+        Folder of this device's engines.
     spare : int
         Threads of ONNX Runtime where there is no profile.
+    batch_size : int
+        Most pictures in one call.
     """
     try:
-        profile = load_profile(cache.parent / "device.json")
-        if profile.package_sha256 != package.sha256:
+        known = load_profile(profile)
+        if known.package_sha256 != package.sha256:
             raise PackageError("device.json", "was measured with another package")
-        choice = profile.choice
-        if choice.backend in ENGINE_BACKENDS:
+        if known.choice.backend in ENGINE_BACKENDS:
             return start_with_engine(
-                package, engine_folder, cache=cache, threads=spare, backend=choice.backend
+                package, engine_folder, cache=cache, threads=spare, backend=known.choice.backend
             )
-        content = package.read_model()
-        if choice.precision != "fp32":
-            if engine_folder is None:
-                raise PackageError(str(package.path), f"its release holds no {choice.precision}")
-            keys = signing.trusted_keys()
-            manifest = load_manifest(
-                engine_folder, package_sha256=package.sha256, trusted_keys=keys
-            )
-            content = read_variant(engine_folder, manifest, choice.precision)
-        resized, content = resize_model(package, content, choice.width, choice.height)
-        return Predictor(resized, backend=choice.backend, threads=choice.threads, model=content)
+        tuned = _open_choice(package, engine_folder, known.choice, batch_size)
+        golden = engine_folder / GOLDEN_NAME if engine_folder is not None else None
+        if golden is not None and golden.is_dir():
+            check_golden(golden, tuned)
+        return tuned
     except VisionloopError as error:
         say_step(
             f"ONNX Runtime serves, not the tuned form: {error.problems[0]}; visionloop serve tune"
         )
-        return Predictor(package, threads=spare)
+        return Predictor(package, threads=spare, batch_size=batch_size)
+
+
+def _open_choice(
+    package: ModelPackage, engine_folder: Path | None, choice: Choice, batch_size: int
+) -> Predictor:
+    content = package.read_model()
+    if choice.precision != "fp32":
+        if engine_folder is None:
+            raise PackageError(str(package.path), f"its release holds no {choice.precision}")
+        manifest = load_manifest(
+            engine_folder, package_sha256=package.sha256, trusted_keys=signing.trusted_keys()
+        )
+        content = read_variant(engine_folder, manifest, choice.precision)
+    resized, content = resize_model(package, content, choice.width, choice.height)
+    return Predictor(
+        resized,
+        backend=choice.backend,
+        threads=choice.threads,
+        model=content,
+        batch_size=batch_size,
+    )
 
 
 def prepare_engine(

@@ -14,6 +14,7 @@ from visionloop.core.workspace import Workspace
 from visionloop.serving.engines import Precision
 
 __all__ = [
+    "PROFILE_NAME",
     "Choice",
     "DeviceProfile",
     "MeasuredForm",
@@ -21,6 +22,8 @@ __all__ = [
     "profile_path",
     "save_profile",
 ]
+
+PROFILE_NAME = "device.json"
 
 
 class Choice(StrictModel):
@@ -61,7 +64,7 @@ class DeviceProfile(StrictModel):
 
 def profile_path(workspace: Workspace) -> Path:
     """Where the profile of this device is."""
-    return workspace.edge / "device.json"
+    return workspace.edge / PROFILE_NAME
 
 
 def save_profile(path: Path, profile: DeviceProfile) -> Path:

@@ -31,13 +31,15 @@ class BuildParams(StrictModel):
         default=48, gt=0, description="images that give INT8 its ranges, chosen for coverage"
     )
     search_images: int = Field(
-        default=24, gt=0, description="of these, so many judge which layers stay in float"
+        default=128,
+        gt=0,
+        description="images that judge how many layers stay in float, chosen for coverage too",
     )
     search_budget: float = Field(
         default=0.01,
         ge=0,
-        description="metric lost plus .3 times the share of decisions changed, on the calibration "
-        "images, at which no further layer is kept in float",
+        description="metric lost plus .3 times the share of decisions changed (or expected to "
+        "change), on these images, at which no further layer is kept in float",
     )
     search_seconds: float = Field(default=240.0, gt=0, description="time for that search")
     compute_capability: str = Field(

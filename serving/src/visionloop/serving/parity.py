@@ -14,20 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.entities import (
+    Answer,
     AttributeProbabilities,
     ClassProbabilities,
     Detections,
     Prediction,
 )
 from visionloop.core.geometry import match_boxes
+from visionloop.serving.close_calls import NEAR_THRESHOLD, CloseCalls
 
-__all__ = ["NEAR_THRESHOLD", "SEARCH_CONFIDENCE", "Parity", "compare_predictions"]
+__all__ = [
+    "ATTRIBUTE_THRESHOLD",
+    "NEAR_THRESHOLD",
+    "SEARCH_CONFIDENCE",
+    "Parity",
+    "compare_predictions",
+]
 
 SEARCH_CONFIDENCE = 0.05
 
-NEAR_THRESHOLD = 0.1
-"""A decision counts as changed where one form says yes and the other is farther than this below
-the threshold: what lies at the threshold is decided by noise in either form."""
+ATTRIBUTE_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,17 @@ class Parity:
         Largest difference of a probability, or of the confidences of matched boxes.
     agreement : float
         Share of images with the same most probable class (the same attributes above one
-        half), or of boxes with a partner.
+        half), or of boxes with a partner. Close calls count as the same while they are excused.
     minimum_iou : float
         Smallest overlap of matched boxes; 1 for classification.
     boxes : int
         Boxes compared; 0 for classification.
+    decisions : int
+        Images or boxes of which ``agreement`` is the share.
+    close_calls : int
+        Decisions that differ, but lie within ``near`` of the threshold in both forms.
+    why_counted : str
+        Why close calls count as changed decisions; empty where they are excused.
     by_image : tuple of float
         Difference of each image, 1 where a decision changed; for the page that shows the worst.
     """
@@ -55,6 +67,9 @@ class Parity:
     agreement: float
     minimum_iou: float = 1.0
     boxes: int = 0
+    decisions: int = 0
+    close_calls: int = 0
+    why_counted: str = ""
     by_image: tuple[float, ...] = field(default=(), repr=False)
 
     @property
@@ -62,11 +77,30 @@ class Parity:
         """Share of images on which no decision changed."""
         return sum(one < 1 for one in self.by_image) / len(self.by_image) if self.by_image else 1.0
 
-    def as_row(self) -> dict[str, int | float]:
-        """The numbers by name."""
+    @property
+    def strict_agreement(self) -> float:
+        """Share of the decisions that are the same, no close call excused."""
+        if self.why_counted or not self.decisions:
+            return self.agreement
+        return self.agreement - self.close_calls / self.decisions
+
+    def as_row(self) -> dict[str, float | int | str]:
+        """The numbers by name, without those of single images."""
         row = asdict(self)
         row.pop("by_image")
         return row
+
+
+@dataclass
+class _Found:
+    """What one picture showed."""
+
+    decisions: int = 1
+    changed: int = 0
+    close: int = 0
+    largest: float = 0.0
+    boxes: int = 0
+    overlaps: list[float] = field(default_factory=list)
 
 
 def compare_predictions(
@@ -87,9 +121,10 @@ def compare_predictions(
         A box of at least this confidence on either side must have a partner of the same
         class (IoU at least 0.5) on the other.
     near : float or None
-        A partner must be at least ``counts_from - near`` confident; for probabilities, a
-        changed class counts only where the two best differ by more than this. None takes
-        any partner and counts every changed class.
+        Decisions that differ within ``near`` of the threshold in both forms are close calls,
+        see :class:`CloseCalls`: the partner of a box is at least ``counts_from - near``
+        confident; both forms hold the two classes for about equally probable; a probability of
+        an attribute is about one half. None takes any partner, and counts every changed class.
 
     Raises
     ------
@@ -98,75 +133,118 @@ def compare_predictions(
     """
     if len(reference) != len(other) or not reference:
         raise ValueError(f"{len(reference)} answers against {len(other)}")
-    differences, overlaps, agreed, worst = [0.0], [1.0], [], []
-    boxes = 0
-    for first, second in zip(reference, other, strict=True):
-        a, b = first.answer, second.answer
-        changed = 0
-        if isinstance(a, ClassProbabilities) and isinstance(b, ClassProbabilities):
-            largest = float(abs(a.probabilities - b.probabilities).max())
-            changed = int(a.class_id != b.class_id and not _is_close_call(a, b, near))
-            agreed.append(not changed)
-        elif isinstance(a, AttributeProbabilities) and isinstance(b, AttributeProbabilities):
-            largest = float(abs(a.probabilities - b.probabilities).max())
-            flipped = (a.probabilities >= 0.5) != (b.probabilities >= 0.5)
-            if near is not None:
-                flipped &= abs(a.probabilities - b.probabilities) > near
-            changed = int(flipped.any())
-            agreed.append(not changed)
-        elif isinstance(a, Detections) and isinstance(b, Detections):
-            pairs, changed = _pair_boxes(a, b, counts_from, near)
-            boxes += len(pairs) + changed
-            agreed += [True] * len(pairs) + [False] * changed
-            overlaps += [iou for iou, _ in pairs]
-            largest = max((difference for _, difference in pairs), default=0.0)
-        else:
-            raise ValueError("answers of different kinds cannot be compared")
-        differences.append(largest)
-        worst.append(1.0 + changed if changed else min(largest, 0.999))
+    calls = CloseCalls()
+    rows = [
+        _compare_one(first.answer, second.answer, counts_from, near, calls)
+        for first, second in zip(reference, other, strict=True)
+    ]
+    decisions = sum(row.decisions for row in rows)
+    why_counted = calls.why_counted(decisions)
+    changed = [row.changed + (row.close if why_counted else 0) for row in rows]
     return Parity(
-        images=len(reference),
-        max_difference=max(differences),
-        agreement=sum(agreed) / len(agreed) if agreed else 1.0,
-        minimum_iou=min(overlaps),
-        boxes=boxes,
-        by_image=tuple(worst),
+        images=len(rows),
+        max_difference=max(row.largest for row in rows),
+        agreement=1 - sum(changed) / decisions if decisions else 1.0,
+        minimum_iou=min((iou for row in rows for iou in row.overlaps), default=1.0),
+        boxes=sum(row.boxes for row in rows),
+        decisions=decisions,
+        close_calls=calls.count,
+        why_counted=why_counted,
+        by_image=tuple(
+            1.0 + count if count else min(row.largest, 0.999)
+            for count, row in zip(changed, rows, strict=True)
+        ),
     )
 
 
-def _is_close_call(a: ClassProbabilities, b: ClassProbabilities, near: float | None) -> bool:
-    """Whether both forms hold the two classes for about equally probable."""
-    if near is None:
-        return False
+def _compare_one(
+    a: Answer,
+    b: Answer,
+    counts_from: float | NDArray[np.float32],
+    near: float | None,
+    calls: CloseCalls,
+) -> _Found:
+    if isinstance(a, ClassProbabilities) and isinstance(b, ClassProbabilities):
+        return _compare_classes(a, b, near, calls)
+    if isinstance(a, AttributeProbabilities) and isinstance(b, AttributeProbabilities):
+        return _compare_attributes(a, b, near, calls)
+    if isinstance(a, Detections) and isinstance(b, Detections):
+        return _compare_boxes(a, b, counts_from, near, calls)
+    raise ValueError("answers of different kinds cannot be compared")
+
+
+def _compare_classes(
+    a: ClassProbabilities, b: ClassProbabilities, near: float | None, calls: CloseCalls
+) -> _Found:
+    found = _Found(largest=float(abs(a.probabilities - b.probabilities).max()))
+    if a.class_id == b.class_id:
+        return found
+    # Both forms hold the two classes for about equally probable.
     gaps = [
         float(one.probabilities[one.class_id] - one.probabilities[other.class_id])
         for one, other in ((a, b), (b, a))
     ]
-    return max(gaps) <= near
+    if near is not None and max(gaps) <= near:
+        found.close = 1
+        calls.add(gained=[b.class_id], lost=[a.class_id])
+    else:
+        found.changed = 1
+    return found
 
 
-def _pair_boxes(
+def _compare_attributes(
+    a: AttributeProbabilities, b: AttributeProbabilities, near: float | None, calls: CloseCalls
+) -> _Found:
+    found = _Found(largest=float(abs(a.probabilities - b.probabilities).max()))
+    first, second = (one.probabilities >= ATTRIBUTE_THRESHOLD for one in (a, b))
+    flipped = first != second
+    far = np.maximum(
+        abs(a.probabilities - ATTRIBUTE_THRESHOLD), abs(b.probabilities - ATTRIBUTE_THRESHOLD)
+    )
+    if near is None or (flipped & (far > near)).any():
+        found.changed = int(flipped.any())
+    elif flipped.any():
+        found.close = 1
+        gained, lost = np.flatnonzero(flipped & second), np.flatnonzero(flipped & first)
+        calls.add(gained=gained.tolist(), lost=lost.tolist())
+    return found
+
+
+def _compare_boxes(
     first: Detections,
     second: Detections,
     counts_from: float | NDArray[np.float32],
     near: float | None,
-) -> tuple[list[tuple[float, float]], int]:
-    """(IoU, difference of confidence) of each pair, and how many boxes have no partner."""
-    pairs: list[tuple[float, float]] = []
-    lonely = 0
+    calls: CloseCalls,
+) -> _Found:
+    """Boxes are decisions, each with its partner; one that has none was changed."""
+    found = _Found(decisions=0)
     for class_id in sorted({*first.class_id.tolist(), *second.class_id.tolist()}):
         limit = float(counts_from if np.ndim(counts_from) == 0 else counts_from[class_id])  # type: ignore[index]
         floor = 0.0 if near is None else limit - near
         a = first[(first.class_id == class_id) & (first.confidence >= floor)]
         b = second[(second.class_id == class_id) & (second.confidence >= floor)]
         matched = match_boxes(a.xyxy, b.xyxy, min_iou=0.5)
-        rows, columns = {row for row, _, _ in matched}, {column for _, column, _ in matched}
         for row, column, iou in matched:
             one, two = float(a.confidence[row]), float(b.confidence[column])
-            if max(one, two) >= limit:
-                pairs.append((iou, abs(one - two)))
-        lonely += _count_lonely(a, rows, limit) + _count_lonely(b, columns, limit)
-    return pairs, lonely
+            if max(one, two) < limit:
+                continue
+            found.boxes += 1
+            found.overlaps.append(iou)
+            found.largest = max(found.largest, abs(one - two))
+            # Within ``near`` of the threshold on both sides: a far drop to just below it is none.
+            if near is not None and min(one, two) < limit:
+                if max(one, two) <= limit + near:
+                    found.close += 1
+                    calls.add(**{"gained" if two >= limit else "lost": [class_id]})
+                else:
+                    found.changed += 1
+        lonely = _count_lonely(a, {row for row, _, _ in matched}, limit)
+        lonely += _count_lonely(b, {column for _, column, _ in matched}, limit)
+        found.changed += lonely
+        found.boxes += lonely
+    found.decisions = found.boxes
+    return found
 
 
 def _count_lonely(boxes: Detections, paired: set[int], counts_from: float) -> int:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.core.entities import (
-    AttributeProbabilities,
-    ClassProbabilities,
-    Detections,
-    Prediction,
+from visionloop.core.entities import ClassProbabilities, Detections, Prediction
+from visionloop.serving.answer_metrics import measure_metric
+from visionloop.serving.confidence_pairs import (
+    expect_changes,
+    measure_noise,
+    pair_confidences,
+    pair_margins,
 )
-from visionloop.core.quality import (
-    accuracy_by_class,
-    average_precision,
-    mean_average_precision,
-    separation,
-)
-from visionloop.serving.images import read_image
-from visionloop.serving.package import ModelPackage, load_package
+from visionloop.serving.package import ModelPackage
 from visionloop.serving.parity import (
     NEAR_THRESHOLD,
     SEARCH_CONFIDENCE,
@@ -31,9 +25,9 @@ from visionloop.serving.parity import (
     compare_predictions,
 )
 from visionloop.serving.predictor import DEFAULT_CONFIDENCE, Predictor
-from visionloop.serving.reference import Reference, ReferenceSample
+from visionloop.serving.reference import ReferenceSample
 
-__all__ = ["Comparer", "VariantParity", "compare_variant", "measure_metric"]
+__all__ = ["Comparer", "VariantParity"]
 
 LOWEST_CONFIDENCE = 0.01
 """Boxes count for average precision from here on."""
@@ -46,8 +40,6 @@ DEFAULT_METRICS = {
 }
 DECISION_WEIGHT = 0.3
 TIE = 0.02
-MAX_PAIRS = 400
-"""Confidences that the page plots."""
 
 Image = NDArray[np.uint8]
 
@@ -64,7 +56,13 @@ class VariantParity:
     truth : str
         ``annotations``, or ``fp32``: where nothing is annotated FP32's own decisions are right.
     reference_value, value : float
-        The metric of FP32 and of the variant, in [0, 1].
+        The metric of FP32 and of the variant, in [0, 1]; ties as FP32 decided them.
+    strict_value : float
+        The variant's, ties as they fell.
+    ties : int
+        Pictures of which both forms say that two classes are within .02, and name different ones.
+    expected_changes : float
+        Share of decisions that differences as large as these change on average.
     pairs : tuple of (float, float)
         Confidences of FP32 and of the variant, for the page.
     """
@@ -74,6 +72,9 @@ class VariantParity:
     truth: str
     reference_value: float
     value: float
+    strict_value: float
+    ties: int = 0
+    expected_changes: float = 0.0
     pairs: tuple[tuple[float, float], ...] = ()
 
     @property
@@ -86,15 +87,21 @@ class VariantParity:
         """One number to minimise while layers are chosen: metric lost and decisions changed.
 
         A decision weighs .3, so that the limits of the gate for INT8 (1.5 points, 5 % of the
-        decisions) count alike.
+        decisions) count alike. Where by chance fewer changed than differences of this size
+        change on average, the average counts.
         """
-        return max(self.loss, 0.0) + DECISION_WEIGHT * (1 - self.parity.agreement)
+        changed = max(1 - self.parity.agreement, self.expected_changes)
+        return max(self.loss, 0.0) + DECISION_WEIGHT * changed
 
     def as_row(self) -> dict[str, Any]:
         """The numbers by name, without those of single images."""
         return {
             **self.parity.as_row(),
             "same_images": self.parity.same_images,
+            "strict_agreement": self.parity.strict_agreement,
+            "expected_changes": self.expected_changes,
+            "ties": self.ties,
+            "strict_loss": self.reference_value - self.strict_value,
             "metric": self.metric,
             "truth": self.truth,
             "reference_value": self.reference_value,
@@ -150,8 +157,32 @@ class Comparer:
             counts_from=self._limits if len(self._limits) else 0.25,
             near=NEAR_THRESHOLD,
         )
-        values = self._metric_values(answers, parity)
-        return VariantParity(parity, *values, pairs=_confidence_pairs(self.answers, answers))
+        settled = [_settle(a, b) for a, b in zip(self.answers, answers, strict=True)]
+        ties = sum(a is not b for a, b in zip(settled, answers, strict=True))
+        if parity.why_counted:  # what does not look like rounding is no tie either
+            settled = answers
+        metric, truth, first, second = self._metric_values(settled, parity)
+        strict = self._metric_values(answers, parity)[3] if settled is not answers else second
+        margins = pair_margins(self.answers, answers, self._limits)
+        return VariantParity(
+            parity,
+            metric,
+            truth,
+            first,
+            second,
+            strict,
+            ties=ties,
+            expected_changes=expect_changes(margins),
+            pairs=pair_confidences(self.answers, answers),
+        )
+
+    def measure_noise(self, predictor: Predictor, images: int) -> float:
+        """How much another form's answers differ on the first images; see :func:`measure_noise`."""
+        shown = self._images[:images]
+        if self._embeds:
+            return 1 - float(_cosines(self._vectors[:images], predictor.embed(shown)).mean())
+        answers = predictor.predict(shown, minimum_confidence=LOWEST_CONFIDENCE)
+        return measure_noise(self.answers[:images], answers)
 
     def _predict(self, predictor: Predictor) -> list[Prediction]:
         return predictor.predict(self._images, minimum_confidence=LOWEST_CONFIDENCE)
@@ -161,7 +192,6 @@ class Comparer:
     ) -> tuple[str, str, float, float]:
         """Metric, its truth, FP32's value and the variant's."""
         classes = len(self._package.manifest.classes)
-        answers = [_settle(a, b) for a, b in zip(self.answers, answers, strict=True)]
         if all(one.has_truth for one in self._samples):
             first, second = (
                 measure_metric(self.metric, rows, self._samples, classes)
@@ -179,8 +209,7 @@ class Comparer:
 
     def _compare_vectors(self, vectors: NDArray[np.float32]) -> VariantParity:
         """Cosine of the angle between the vectors of an image."""
-        norms = np.linalg.norm(self._vectors, axis=1) * np.linalg.norm(vectors, axis=1)
-        cosine = (self._vectors * vectors).sum(axis=1) / np.maximum(norms, 1e-12)
+        cosine = _cosines(self._vectors, vectors)
         difference = abs(self._vectors - vectors).max(axis=1)
         parity = Parity(
             len(vectors),
@@ -188,100 +217,13 @@ class Comparer:
             float((cosine > 0.99).mean()),
             by_image=tuple((1 - cosine).clip(0, 0.999).tolist()),
         )
-        return VariantParity(parity, "cosine", "fp32", 1.0, float(cosine.mean()))
+        value = float(cosine.mean())
+        return VariantParity(parity, "cosine", "fp32", 1.0, value, value)
 
 
-def measure_metric(
-    metric: str, answers: Sequence[Prediction], samples: Sequence[ReferenceSample], classes: int
-) -> float:
-    """A metric of ``targets.yaml`` on annotated samples; NaN where it is not defined.
-
-    Parameters
-    ----------
-    metric : str
-        ``accuracy``, ``balanced_accuracy``, ``auroc`` (two classes: the second one's),
-        ``macro_average_precision``, ``macro_f1``, ``map50`` or ``map50_95``.
-    answers, samples : sequences, one an image
-    classes : int
-    """
-    if metric.startswith("map"):
-        boxes = [one.boxes() for one in samples]
-        found = [one.answer for one in answers if isinstance(one.answer, Detections)]
-        steps = [0.5] if metric == "map50" else np.linspace(0.5, 0.95, 10).tolist()
-        areas = [mean_average_precision(found, boxes, classes, min_iou=step) for step in steps]
-        return float(np.mean(areas))
-    rows = np.array([_probabilities(one) for one in answers], np.float64)
-    if metric.startswith("macro"):
-        holds = np.zeros((len(samples), classes), np.bool_)
-        for place, sample in enumerate(samples):
-            holds[place, sample.attributes or []] = True
-        occurring = np.flatnonzero(holds.any(axis=0))
-        if not len(occurring):
-            return float("nan")
-        if metric == "macro_f1":
-            said = rows >= 0.5
-            sums = (said.sum(axis=0) + holds.sum(axis=0))[occurring]
-            return float((2 * (said & holds).sum(axis=0)[occurring] / sums).mean())
-        return float(np.mean([average_precision(rows[:, n], holds[:, n]) for n in occurring]))
-    truth = np.array([one.class_id for one in samples], np.int64)
-    if metric == "auroc":
-        areas = [separation(rows[:, n], truth == n) for n in range(classes)]
-        return areas[1] if classes == 2 else float(np.mean(areas))
-    chosen = rows.argmax(axis=1)
-    if metric == "balanced_accuracy":
-        return accuracy_by_class(chosen, truth)
-    return float((chosen == truth).mean())
-
-
-def compare_variant(
-    *,
-    package: str,
-    trusted_keys: list[str],
-    model: str,
-    images: str,
-    reference: dict[str, Any],
-    pictures: str = "",
-    shown: int = 6,
-) -> dict[str, Any]:
-    """Compare a package with another ONNX form of its model on image files.
-
-    Call it apart: a badly converted model has crashed ONNX Runtime.
-
-    Parameters
-    ----------
-    package, model, images, pictures : str
-        Paths: the package, the ONNX file, the folder of images, and a folder for drawings of
-        the ``shown`` images on which the two forms differ most (empty draws none).
-    trusted_keys : list of str
-        Paths of public keys.
-    reference : dict
-        A :class:`Reference`; all its samples are compared.
-
-    Returns
-    -------
-    dict
-        :meth:`VariantParity.as_row`, ``pairs``, and ``worst``: file names and differences.
-    """
-    loaded = load_package(Path(package), trusted_keys=[Path(key) for key in trusted_keys])
-    known = Reference.model_validate(reference)
-    decoded = [read_image(Path(images) / one.file_name) for one in known.samples]
-    comparer = Comparer(loaded, decoded, known.samples, metric=known.metric)
-    other = Predictor(loaded, threads=1, model=Path(model).read_bytes())
-    found = comparer.compare(other)
-    order = np.argsort(-np.array(found.parity.by_image), kind="stable")[:shown]
-    worst = [
-        {"file_name": known.samples[one].file_name, "difference": found.parity.by_image[one]}
-        for one in order
-    ]
-    if pictures and loaded.manifest.vision_task != "embedding":
-        from visionloop.serving.parity_page import draw_pair
-
-        answers = other.predict([decoded[one] for one in order])
-        own = Predictor(loaded, threads=1).predict([decoded[one] for one in order])
-        for place, number in enumerate(order):
-            path = Path(pictures) / f"{place}.jpg"
-            draw_pair(path, decoded[number], own[place], answers[place], loaded.manifest.classes)
-    return {**found.as_row(), "pairs": [list(one) for one in found.pairs], "worst": worst}
+def _cosines(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.asarray((first * second).sum(axis=1) / np.maximum(norms, 1e-12), np.float32)
 
 
 def _settle(first: Prediction, second: Prediction) -> Prediction:
@@ -317,40 +259,3 @@ def _as_sample(answer: Any, limits: NDArray[np.float32]) -> ReferenceSample:
         xyxy=reported.xyxy.astype(float).tolist(),
         box_class_id=reported.class_id.tolist(),
     )
-
-
-def _probabilities(prediction: Prediction) -> NDArray[np.float32]:
-    answer = prediction.answer
-    if not isinstance(answer, ClassProbabilities | AttributeProbabilities):
-        raise ValueError("boxes have no probabilities of the whole picture")
-    return answer.probabilities
-
-
-def _confidence_pairs(
-    first: Sequence[Prediction], second: Sequence[Prediction]
-) -> tuple[tuple[float, float], ...]:
-    """Confidences of the two forms: of probabilities, or of the best partner of each box."""
-    pairs: list[tuple[float, float]] = []
-    for one, other in zip(first, second, strict=True):
-        a, b = one.answer, other.answer
-        if isinstance(a, Detections) and isinstance(b, Detections):
-            pairs += _box_pairs(a, b)
-        else:
-            rows = zip(_probabilities(one).tolist(), _probabilities(other).tolist(), strict=True)
-            pairs += [(x, y) for x, y in rows][-1:]
-    step = max(1, len(pairs) // MAX_PAIRS)
-    return tuple((round(x, 4), round(y, 4)) for x, y in pairs[::step])
-
-
-def _box_pairs(a: Detections, b: Detections) -> list[tuple[float, float]]:
-    from visionloop.core.geometry import match_boxes
-
-    pairs = []
-    for class_id in np.unique(a.class_id):
-        x = a[(a.class_id == class_id) & (a.confidence >= SEARCH_CONFIDENCE)]
-        y = b[b.class_id == class_id]
-        matched = {row: column for row, column, _ in match_boxes(x.xyxy, y.xyxy, min_iou=0.5)}
-        for row, confidence in enumerate(x.confidence.tolist()):
-            column = matched.get(row)
-            pairs.append((confidence, 0.0 if column is None else float(y.confidence[column])))
-    return pairs

@@ -13,13 +13,13 @@ from visionloop.core.files import sha256_of_file
 from visionloop.core.progress import say_step
 from visionloop.core.targets import ParityTargets
 from visionloop.serving.apart import call_apart
+from visionloop.serving.compare_variant import compare_variant
 from visionloop.serving.engines import Precision, VariantFacts
 from visionloop.serving.package import MODEL_NAME, ModelPackage
 from visionloop.serving.params import BuildParams
 from visionloop.serving.precision import write_fp16
 from visionloop.serving.quantization import write_int8
 from visionloop.serving.reference import Reference, divide
-from visionloop.serving.variant_parity import compare_variant
 
 __all__ = ["MadeVariant", "judge_variant", "make_and_compare", "make_variants"]
 
@@ -120,6 +120,7 @@ def judge_variant(row: dict[str, Any], precision: str, limits: ParityTargets) ->
         problems.append(
             f"only {row['agreement']:.1%} of its decisions are those of FP32, fewer than "
             f"{limits.minimum_agreement:.0%}"
+            + (f" ({row['why_counted']})" if row["why_counted"] else "")
         )
     return problems
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BACKENDS", "ENGINE_BACKENDS", "Backend"]
+__all__ = ["BACKENDS", "ENGINE_BACKENDS", "TUNED", "Backend"]
 
 _ONNX = "visionloop.serving.backends.onnxruntime_backend"
 _OPENVINO = "visionloop.serving.backends.openvino_backend"
@@ -27,6 +27,10 @@ ONNX model, or, for ``tensorrt`` and ``tensorrt_rtx``, of an engine."""
 
 ENGINE_BACKENDS = ("tensorrt", "tensorrt_rtx")
 """Backends that take an engine in place of an ONNX model."""
+
+
+TUNED = "tuned"
+"""In place of a row: the one that ``visionloop serve tune`` chose on the device at hand."""
 
 
 class Backend(Protocol):

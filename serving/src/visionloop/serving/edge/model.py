@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionloop.serving.backends.table import ENGINE_BACKENDS
+from visionloop.serving.backends.table import ENGINE_BACKENDS, TUNED
 from visionloop.serving.device_engines import open_tuned, start_with_engine
+from visionloop.serving.device_profile import PROFILE_NAME
 from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.manifest import Manifest
@@ -49,11 +50,17 @@ def load_model(
     PackageError
         If ONNX Runtime cannot load the package.
     """
-    if params.backend == "tuned":
+    if params.backend == TUNED:
         return LoadedModel(
             release.number,
             package,
-            open_tuned(package, release.engine, cache=cache, spare=params.threads),
+            open_tuned(
+                package,
+                release.engine,
+                profile=cache.parent / PROFILE_NAME,
+                cache=cache,
+                spare=params.threads,
+            ),
         )
     if params.backend in ENGINE_BACKENDS:
         predictor: Predictor | FailoverPredictor = start_with_engine(

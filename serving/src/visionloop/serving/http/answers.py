@@ -14,6 +14,7 @@ from visionloop.core.entities import (
 )
 from visionloop.core.files import sha256_of_bytes
 from visionloop.serving.http.jobs import Answered, Picture
+from visionloop.serving.http.maps import HeatMapAnswer, describe_map
 from visionloop.serving.http.served import Served
 from visionloop.serving.manifest import Manifest
 
@@ -54,6 +55,9 @@ class PictureAnswer(BaseModel):
     )
     boxes: list[BoxAnswer] | None = Field(
         default=None, description="detection: by falling confidence"
+    )
+    heatmap: HeatMapAnswer | None = Field(
+        default=None, description="anomaly, where `?maps=true` asked for it"
     )
 
 
@@ -104,8 +108,10 @@ def describe_model(served: Served) -> dict[str, Any]:
     }
 
 
-def describe_answer(answered: Answered, pictures: list[Picture]) -> dict[str, Any]:
-    """As :class:`PredictAnswer`."""
+def describe_answer(
+    answered: Answered, pictures: list[Picture], *, with_maps: bool = False
+) -> dict[str, Any]:
+    """As :class:`PredictAnswer`; heat maps only where they are asked for: they are large."""
     manifest = answered.served.package.manifest
     rows = zip(pictures, answered.sizes, answered.predictions, strict=True)
     return {
@@ -117,6 +123,7 @@ def describe_answer(answered: Answered, pictures: list[Picture]) -> dict[str, An
                 "width": width,
                 "height": height,
                 **_describe(prediction, manifest),
+                **(_describe_map(prediction) if with_maps else {}),
             }
             for picture, (width, height), prediction in rows
         ],
@@ -159,6 +166,11 @@ def _describe(prediction: Prediction, manifest: Manifest) -> dict[str, Any]:
             "probabilities": _by_class(answer, classes),
         }
     return {"attributes": _by_class(answer, classes)}
+
+
+def _describe_map(prediction: Prediction) -> dict[str, Any]:
+    """Nothing where another release, one without maps, took over since the request came."""
+    return {} if prediction.heatmap is None else {"heatmap": describe_map(prediction.heatmap)}
 
 
 def _by_class(

@@ -20,12 +20,14 @@ from visionloop.serving.http.document import (
     BODY,
     DESCRIPTION,
     ERRORS,
+    MAPS,
     MODEL,
     PREDICTED,
     add_request_schema,
 )
 from visionloop.serving.http.guard import Guard, refuse
 from visionloop.serving.http.jobs import BusyError, NothingServedError
+from visionloop.serving.http.maps import read_maps
 from visionloop.serving.http.metrics import Metrics
 from visionloop.serving.http.page import render_page
 from visionloop.serving.http.pictures import RequestError, read_asked
@@ -80,7 +82,7 @@ def _add_predict(app: FastAPI, state: ServerState, metrics: Metrics) -> None:
         "/v1/predict",
         summary="Ask about one picture or several",
         responses={200: PREDICTED, **ERRORS},
-        openapi_extra={"requestBody": BODY},
+        openapi_extra={"requestBody": BODY, "parameters": [MAPS]},
     )
     async def predict(request: Request) -> Response:
         came = time.monotonic()
@@ -106,6 +108,9 @@ async def _predict(request: Request, state: ServerState) -> Response:
     """The busy are told before their pictures are received, and again before they are queued."""
     try:
         state.lanes.refuse_if_busy()
+        with_maps = read_maps(request.query_params.get("maps", ""))
+        if with_maps:
+            _refuse_without_maps(state)
         body = await state.bodies.read(request)
         content_type = request.headers.get("content-type", "")
         if len(body) < LARGE_BODY:
@@ -137,7 +142,19 @@ async def _predict(request: Request, state: ServerState) -> Response:
             log.exception("a request failed")
         # The reason may name folders of this machine.
         return refuse(500, ["the model gave no usable answer; the server's log says why"])
+    if with_maps:  # pictures are compressed: others need not wait for that
+        return JSONResponse(
+            await asyncio.to_thread(describe_answer, answered, asked.pictures, with_maps=True)
+        )
     return JSONResponse(describe_answer(answered, asked.pictures))
+
+
+def _refuse_without_maps(state: ServerState) -> None:
+    """Said before the pictures are received."""
+    served = state.releases.used
+    if served is not None and served.package.manifest.outputs.heatmap is None:
+        task = served.package.manifest.vision_task
+        raise RequestError(422, f"maps: the release is for {task} and gives no heat maps")
 
 
 def _nothing_served(state: ServerState) -> Response:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from visionloop.serving.http.answers import ModelAnswer, PredictAnswer, Problems
 from visionloop.serving.http.pictures import PredictRequest
 
-__all__ = ["BODY", "DESCRIPTION", "ERRORS", "MODEL", "PREDICTED", "add_request_schema"]
+__all__ = ["BODY", "DESCRIPTION", "ERRORS", "MAPS", "MODEL", "PREDICTED", "add_request_schema"]
 
 DESCRIPTION = """\
 Predictions of the newest release. Every request carries `Authorization: Bearer <token>`.
@@ -40,6 +40,14 @@ BODY = {
         },
         "application/json": {"schema": {"$ref": "#/components/schemas/PredictRequest"}},
     },
+}
+
+MAPS = {
+    "name": "maps",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "boolean", "default": False},
+    "description": "Whether anomaly packages also answer where: a small grey PNG a picture.",
 }
 
 ERRORS: dict[int | str, dict[str, Any]] = {

@@ -30,9 +30,17 @@ class HttpParams(StrictModel):
     backend: str = Field(
         default="onnxruntime",
         description="row of the backend table; with tensorrt, onnxruntime serves until the engine "
-        "of this machine is ready",
+        "of this machine is ready; tuned takes what `visionloop serve tune` chose",
     )
-    threads: int = Field(default=1, gt=0, description="threads of one call of the model")
+    device_profile: str = Field(
+        default="edge/device.json",
+        description="what `visionloop serve tune` wrote, relative to the workspace; for tuned",
+    )
+    threads: int = Field(
+        default=1,
+        gt=0,
+        description="threads of one call of the model; with tuned those of the choice",
+    )
     lanes: int = Field(
         default=0,
         ge=0,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from visionloop.core.errors import PackageError
-from visionloop.serving.backends.table import ENGINE_BACKENDS
-from visionloop.serving.device_engines import start_with_engine
+from visionloop.serving.backends.table import ENGINE_BACKENDS, TUNED
+from visionloop.serving.device_engines import open_tuned, start_with_engine
 from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.golden import GOLDEN_NAME, check_golden
 from visionloop.serving.http.pace import WORTH, Pace
@@ -64,6 +64,8 @@ class Shelf:
     state : Path
         File that remembers the newest index that was seen.
     params : HttpParams
+    profile : Path
+        The device profile, for ``backend: tuned``.
     lanes : int
     """
 
@@ -75,8 +77,10 @@ class Shelf:
         vision_task: str,
         state: Path,
         params: HttpParams,
+        profile: Path,
         lanes: int,
     ) -> None:
+        self._profile = profile
         self._folder, self._model, self._vision_task = folder, model, vision_task
         self._state, self._params, self._lanes = state, params, lanes
         self.fallback_problem = ""
@@ -141,11 +145,21 @@ class Shelf:
     def _make_predictor(self, release: Release, package: ModelPackage) -> AnyPredictor:
         """With an engine backend, ONNX Runtime serves until the engine of this machine is ready."""
         params = self._params
+        cache = self._state.parent / "engines"
+        if params.backend == TUNED:
+            return open_tuned(
+                package,
+                release.engine,
+                profile=self._profile,
+                cache=cache,
+                spare=params.threads,
+                batch_size=params.max_batch,
+            )
         if params.backend in ENGINE_BACKENDS:
             return start_with_engine(
                 package,
                 release.engine,
-                cache=self._state.parent / "engines",
+                cache=cache,
                 threads=params.threads,
                 backend=params.backend,
                 params=BuildParams(max_batch=params.max_batch),

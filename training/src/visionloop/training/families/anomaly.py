@@ -35,6 +35,7 @@ __all__ = [
     "AnomalyForExport",
     "AnomalySplit",
     "finish",
+    "largest",
     "normal_split",
     "raw_values",
     "refuse_heads",
@@ -94,8 +95,7 @@ class AnomalyForExport(torch.nn.Module):  # type: ignore[misc]
     def raw(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Raw values (B,), raw map and embedding."""
         places, embedding = self.network(image)
-        count = max(1, round(self.top_share * int(places.shape[1]) * int(places.shape[2])))
-        return places.flatten(1).topk(count, dim=1).values.mean(dim=1), places, embedding
+        return largest(places, self.top_share).mean(dim=1), places, embedding
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """float32 (B, 3, H, W) to (probabilities, embedding, heatmap)."""
@@ -103,6 +103,12 @@ class AnomalyForExport(torch.nn.Module):  # type: ignore[misc]
         confidence = raw / (raw + self.limit)
         probabilities = torch.stack([1 - confidence, confidence], dim=1)
         return probabilities, embedding, places / (places + self.limit)
+
+
+def largest(places: torch.Tensor, share: float) -> torch.Tensor:
+    """The largest values of maps (B, h, w), so large a part of them; at least one, (B, count)."""
+    count = max(1, round(share * int(places.shape[1]) * int(places.shape[2])))
+    return places.flatten(1).topk(count, dim=1).values
 
 
 def normal_split(job: TrainingJob, name: str) -> AnomalySplit:

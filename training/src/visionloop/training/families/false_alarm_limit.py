@@ -2,10 +2,10 @@
 
 Conformal for data with groups (Lee, Barber and Willett, 2023, arXiv 2306.06342): pictures of one
 view, lot or day are alike, so every group of held-out normal pictures has one vote, shared by its
-pictures, and one more vote stands above everything. The limit is the smallest value below which the
-votes reach ``1 - rate``. A new normal picture of a new group, exchangeable with these groups, is
-above it with a probability of at most ``rate``. With one picture a group this is the split-conformal
-limit (Vovk et al., 2005).
+pictures, and one more vote stands above everything. The limit is the smallest value below which
+the votes reach ``1 - rate``. A new normal picture of a new group, exchangeable with these groups,
+is above it with a probability of at most ``rate``. With one picture a group this is the
+split-conformal limit (Vovk et al., 2005).
 
 Values of train pictures count too where each was judged by a memory without its own group
 (cross-conformal: Vovk, 2015, arXiv 1208.0806): the promise then holds within a factor of two in the

@@ -39,6 +39,7 @@ from visionloop.serving.edge.outbox import read_events
 from visionloop.serving.edge.recording import Recorder
 from visionloop.serving.edge.release_source import ReleaseFolder
 from visionloop.serving.edge.settings import SettingsFile
+from visionloop.serving.edge.smaller_models import SmallerModels
 from visionloop.serving.edge.store import DATABASE_NAME
 from visionloop.serving.edge.updates import Updates
 
@@ -94,11 +95,15 @@ def watch(place: Workspace, feeds: list[Feed], seconds: float) -> dict[str, Any]
             params=settings.params,
             report=lambda what, facts: say_step(f"{what}: {facts}"),
         )
+        model = updates.open()
         live = Live(
             workspace=place,
             settings=settings,
             updates=updates,
-            model=updates.open(),
+            model=model,
+            smaller=SmallerModels(
+                settings.params, ReleaseFolder(place.releases), folder=place.edge, full=model
+            ),
             recorder=Recorder(place.edge, device.outbox),
             device=device,
         )

@@ -32,6 +32,7 @@ from visionloop.serving.parity import (
 )
 from visionloop.serving.predictor import DEFAULT_CONFIDENCE, Predictor
 from visionloop.serving.reference import Reference, ReferenceSample
+from visionloop.serving.resize_model import at_size
 
 __all__ = ["Comparer", "VariantParity", "compare_variant", "measure_metric"]
 
@@ -242,6 +243,7 @@ def compare_variant(
     reference: dict[str, Any],
     pictures: str = "",
     shown: int = 6,
+    size: list[int] | None = None,
 ) -> dict[str, Any]:
     """Compare a package with another ONNX form of its model on image files.
 
@@ -256,6 +258,8 @@ def compare_variant(
         Paths of public keys.
     reference : dict
         A :class:`Reference`; all its samples are compared.
+    size : list of int or None
+        Width and height of the other form's input; None is the package's.
 
     Returns
     -------
@@ -266,7 +270,8 @@ def compare_variant(
     known = Reference.model_validate(reference)
     decoded = [read_image(Path(images) / one.file_name) for one in known.samples]
     comparer = Comparer(loaded, decoded, known.samples, metric=known.metric)
-    other = Predictor(loaded, threads=1, model=Path(model).read_bytes())
+    resized = loaded if size is None else at_size(loaded, size[0], size[1])
+    other = Predictor(resized, threads=1, model=Path(model).read_bytes())
     found = comparer.compare(other)
     order = np.argsort(-np.array(found.parity.by_image), kind="stable")[:shown]
     worst = [

@@ -85,6 +85,8 @@ class DeviceState:
     release : int
     package : str
         SHA-256 of the package that answers.
+    form : str
+        ``full``, or what smaller form of the model answers under pressure.
     started_s : float
         Seconds since the start.
     cameras : dict
@@ -115,6 +117,7 @@ class DeviceState:
     model: str = ""
     release: int = 0
     package: str = ""
+    form: str = "full"
     started_s: float = 0.0
     cameras: dict[str, CameraFigures] = field(default_factory=dict)
     level: int = 0

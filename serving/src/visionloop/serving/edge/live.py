@@ -19,6 +19,7 @@ from visionloop.serving.edge.evidence import sweep
 from visionloop.serving.edge.model import LoadedModel
 from visionloop.serving.edge.recording import Recorder, is_drawn
 from visionloop.serving.edge.settings import SettingsFile
+from visionloop.serving.edge.smaller_models import SmallerModels, describe_form
 from visionloop.serving.edge.station import Seen, Station, rules_of
 from visionloop.serving.edge.updates import Updates
 from visionloop.serving.edge_params import CameraParams, EdgeParams
@@ -68,6 +69,8 @@ class Live:
     model : LoadedModel
         The one that it opened.
     recorder : Recorder
+    smaller : SmallerModels
+        What answers under pressure.
     device : Device
         Outbox, ladder, page; ticked once a second.
 
@@ -84,11 +87,12 @@ class Live:
         settings: SettingsFile,
         updates: Updates,
         model: LoadedModel,
+        smaller: SmallerModels,
         recorder: Recorder,
         device: Device,
     ) -> None:
         self._workspace, self._settings, self.model = workspace, settings, model
-        self._updates = updates
+        self._updates, self._smaller = updates, smaller
         self._recorder, self._device = recorder, device
         self.counts = LiveCounts()
         self._stations = self.make_stations(settings.params, model)
@@ -132,6 +136,7 @@ class Live:
         finally:
             self.fleet.close()
             self._updates.close()
+            self._smaller.close()
 
     def _drop_older(self, now: float, max_age_s: float) -> None:
         dropped = self.fleet.drop_older(now - max_age_s)
@@ -141,6 +146,7 @@ class Live:
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):
             self.fleet.tend()
+            self._choose_form()
             self._update()
         is_asked = self.should_read_again
         if self._is_due("files", LOOK_AT_FILES_S) and (is_asked or self._settings.has_changed()):
@@ -154,6 +160,7 @@ class Live:
     def _tick_device(self) -> None:
         """Let the device judge itself, and do what is left to do."""
         ladder = self._device.ladder
+        ladder.missing = self._smaller.missing
         self._device.tick(self._figures())
         wants_pictures = bool(self._settings.params.sinks)
         self._recorder.sends_pictures = wants_pictures and ladder.allows("thumbnails")
@@ -161,13 +168,28 @@ class Live:
             self._pace = ladder.pace
             self.fleet.set_pace(self._pace)
 
+    def _choose_form(self) -> None:
+        """Let a smaller model answer, or the full one again, as the ladder wants it."""
+        before = self._smaller.answering
+        if self._smaller.choose(self._device.ladder.allows) is not before:
+            self._frame_ms = 0.0
+            form = describe_form(self.model, self._smaller.answering)
+            say_step(f"edge: answering with: {form}")
+            self._device.tell("model_form", {"form": form, "release": self.model.number})
+
     def _update(self) -> None:
-        """Let another model answer from the next frame on, where it is time for that."""
+        """Let another model answer from the next frame on, where it is time for that.
+
+        Not while a smaller one answers: the shadow would compare with it, and cost more.
+        """
+        if self._smaller.answering is not self.model:
+            return
         params = self._settings.params
         model = self._updates.step(lambda new: self.make_stations(params, new))
         if model is not None:
             self._stations = self.make_stations(params, model)
             self.model, self._frame_ms = model, 0.0
+            self._smaller.set_full(model)
             say_step(f"edge: release {model.number} serves")
 
     def _is_due(self, what: str, period_s: float) -> bool:
@@ -257,18 +279,21 @@ class Live:
         """Answers of the model; None for a frame on which it fails."""
         images = [self._stations[look.name].crop(look.image) for look in looks]
         start = time.perf_counter()
+        is_full = self._smaller.answering is self.model
         try:
-            answers = self.model.predictor.predict(images)
+            answers = self._smaller.answering.predictor.predict(images)
             seconds = time.perf_counter() - start
-            self._updates.note_time(1e3 * seconds / max(1, len(images)))
-            if self._updates.shadow is not None:
-                self._updates.shadow.look(images, answers, seconds)
+            if is_full:
+                self._updates.note_time(1e3 * seconds / max(1, len(images)))
+                if self._updates.shadow is not None:
+                    self._updates.shadow.look(images, answers, seconds)
             return list(answers)
         except PackageError as error:
             if len(looks) > 1:  # one frame must not take the others with it
                 return [one for look in looks for one in self._answer([look])]
             self.counts.model_faults += 1
-            self._updates.note_fault()
+            if is_full:
+                self._updates.note_fault()
             if self.counts.model_faults == 1:
                 say_step(f"edge: the model fails on a frame of '{looks[0].name}': {error}")
             return [None] * len(looks)
@@ -286,7 +311,7 @@ class Live:
             seen.prediction,
             seen.events,
             source=look.name,
-            package=self.model.package.sha256,
+            package=self._smaller.answering.package.sha256,
             classes=self.model.manifest.classes,
             keep_share=camera.keep_share,
             has_clip=has_clip,
@@ -316,7 +341,8 @@ class Live:
         return DeviceFigures(
             cameras=dict(self.fleet.status),
             model=self._settings.model,
-            package=self.model.package.sha256,
+            package=self._smaller.answering.package.sha256,
+            form=describe_form(self.model, self._smaller.answering),
             release=self.model.number,
             frame_age_s=ages[int(0.95 * len(ages))] if ages else 0.0,
             queues={"frames": (len(self.fleet.mailbox), len(self._stations))},

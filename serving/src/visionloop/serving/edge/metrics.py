@@ -52,7 +52,7 @@ class _DeviceCollector(Collector):
 
 def _device(state: DeviceState) -> Iterator[Metric]:
     info = {"site": state.site, "device": state.device, "model": state.model}
-    info |= {"release": str(state.release), "package": state.package}
+    info |= {"release": str(state.release), "package": state.package, "form": state.form}
     yield InfoMetricFamily("visionloop_agent", "What runs here", value=info)
     yield _gauge("visionloop_uptime_seconds", "Since the agent started", state.started_s)
     yield _gauge(

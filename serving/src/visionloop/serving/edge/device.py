@@ -184,6 +184,8 @@ class Device:
         cameras = {
             name: self._camera(name, status, now) for name, status in figures.cameras.items()
         }
+        depth = self.outbox.depth()
+        most = self._params.outbox.max_mb * 1_000_000
         return DeviceState(
             site=self._params.site,
             device=self.name,
@@ -197,10 +199,10 @@ class Device:
             level_reason=self.ladder.reason,
             given_up=self.ladder.given_up,
             pressures={name: one.share for name, one in self.ladder.pressures.items()},
-            outbox=self.outbox.depth(),
+            outbox=depth,
             outbox_state=self.outbox.state,
             sinks=self._sender.states(),
-            queues=figures.queues,
+            queues={**figures.queues, "outbox_bytes": (depth.bytes, most)},
             service_s=figures.service_s,
             counts=figures.counts,
             clock_ok=is_clock_ok(),
@@ -268,6 +270,7 @@ class Device:
             health={condition: condition in raised for condition in CONDITIONS},
             minutes=self._minutes.counts.get(name, MinuteCounts()),
             faults=status.faults,
+            packets=status.packets,
             reason=status.reason,
         )
         if counts is None:

@@ -52,6 +52,8 @@ class CameraFigures:
     minutes : MinuteCounts
     frames, events, faults : int
         Analysed, raised by rules, connections that broke; since the start.
+    packets : int
+        Received since its process began to read it.
     boxes : int
         In its last answer.
     reason : str
@@ -66,6 +68,7 @@ class CameraFigures:
     frames: int = 0
     events: int = 0
     faults: int = 0
+    packets: int = 0
     boxes: int = 0
     reason: str = ""
 

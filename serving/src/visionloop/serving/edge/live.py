@@ -345,7 +345,7 @@ class Live:
             form=describe_form(self.model, self._smaller.answering),
             release=self.model.number,
             frame_age_s=ages[int(0.95 * len(ages))] if ages else 0.0,
-            queues={"frames": (len(self.fleet.mailbox), len(self._stations))},
+            queues=self._queues(),
             service_s={q: times[int(q * (len(times) - 1))] / 1e3 for q in QUANTILES if times},
             counts={
                 "frames": counts.frames,
@@ -356,6 +356,15 @@ class Live:
                 "process_restarts": self.fleet.restarts,
             },
         )
+
+    def _queues(self) -> dict[str, tuple[int, int]]:
+        """What waits in the agent, and how much may: frames, and packets for clips."""
+        held = sum(status.clip_bytes for status in self.fleet.status.values())
+        ring = round(1e6 * self._settings.params.evidence.ring_megabytes)
+        return {
+            "frames": (len(self.fleet.mailbox), len(self._stations)),
+            "clip_bytes": (held, ring * len(self._stations)),
+        }
 
     def _next_sequence(self, name: str) -> int:
         if name not in self._sequences:

@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ import httpx
 import numpy as np
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from report import make_row, save_results
+from report import RESULTS, make_row, save_results
 from stream_detector import MODEL, make_release
 
 from visionloop.core.privacy import set_quiet_environment
@@ -46,6 +47,7 @@ VIDEOS = (
     "one-by-one-person-detection.mp4",
 )
 FPS, GOP, SECONDS = 12, 24, 24
+KEEP = RESULTS / "soak"
 UNHAPPY = 2
 """Cameras behind the server to which things happen."""
 EVERY_S, GONE_S, FROZEN_S = 90.0, 5.0, 20.0
@@ -152,20 +154,24 @@ def rtsp_server(films: list[Path]) -> Iterator[RtspServer]:
 def rtsp_camera(server: RtspServer, number: int, name: str = "rtsp") -> dict[str, Any]:
     """A camera of the configuration."""
     url = f"rtsp://127.0.0.1:{server.port}/{number}"
-    return {"name": f"{name}-{number}", "kind": "rtsp", "url": url}
+    return {"name": f"{name}-{number}", "kind": "rtsp", "path": url}
 
 
 def make_films(place: Path, count: int, seconds: float) -> list[Path]:
     """Films that last long enough: a video again and again, each from another key frame."""
-    bases = [encode(place, name) for name in VIDEOS]
+    KEEP.mkdir(parents=True, exist_ok=True)
+    bases = [encode(name) for name in VIDEOS]
     return [
         repeat(bases[n % len(bases)], place / f"film-{n}.mp4", 3 * n, seconds) for n in range(count)
     ]
 
 
-def encode(place: Path, name: str) -> Path:
-    """A video as a camera sends it: 640 x 360, H.264, a key frame every two seconds."""
-    path = place / f"base-{Path(name).stem}.mp4"
+def encode(name: str) -> Path:
+    """A video as a camera sends it: 640 x 360, H.264, a key frame every two seconds. Kept."""
+    kept = KEEP / f"{Path(name).stem}-{FPS}-{GOP}-{SECONDS}.mp4"
+    if kept.is_file():
+        return kept
+    path = kept.with_name(f"new-{kept.name}")
     source = Path(os.environ["VISIONLOOP_VIDEOS"]) / name
     options = {"g": str(GOP), "keyint_min": str(GOP), "sc_threshold": "0", "bf": "0"}
     with av.open(str(source)) as reader, av.open(str(path), "w") as writer:
@@ -180,13 +186,13 @@ def encode(place: Path, name: str) -> Path:
             if place_in < number * step:
                 continue
             picture = frame.reformat(640, 360, format="yuv420p")
-            picture.pts, picture.time_base = number, None
+            picture.pts, picture.time_base = number, Fraction(1, FPS)
             writer.mux(stream.encode(picture))
             number += 1
             if number >= FPS * SECONDS:
                 break
         writer.mux(stream.encode(None))
-    return path
+    return path.replace(kept)
 
 
 def repeat(base: Path, path: Path, first_key: int, seconds: float) -> Path:
@@ -197,7 +203,7 @@ def repeat(base: Path, path: Path, first_key: int, seconds: float) -> Path:
         keys = [n for n, packet in enumerate(packets) if packet.is_keyframe]
         start = keys[first_key % len(keys)]
         order = [*packets[start:], *packets[:start]]
-        step = int(round(1 / FPS / template.time_base))
+        step = round(1 / FPS / template.time_base)
         with av.open(str(path), "w") as writer:
             stream = writer.add_stream_from_template(template)
             for number in range(int(seconds * FPS)):
@@ -256,9 +262,7 @@ def soak(place: Path, config: Path, port: int, unhappy: RtspServer, given: Any) 
         except subprocess.TimeoutExpired:
             agent.kill()
         log.close()
-    keep = Path(__file__).parent / "results" / "soak-agent.log"
-    keep.parent.mkdir(exist_ok=True)
-    shutil.copy(place / "agent.log", keep)
+    shutil.copy(place / "agent.log", KEEP / "agent.log")
     return run
 
 
@@ -373,10 +377,8 @@ def fault_rows(run: Run) -> list[dict[str, Any]]:
         shares.append(neighbours_share(run, fault))
     rows = []
     for kind in ("killed", "frozen"):
-        found = [
-            seconds for seconds, fault in zip(seen[::1], np.repeat(run.faults, UNHAPPY), strict=True)
-            if fault.kind == kind
-        ]  # fmt: skip
+        owners = [fault.kind for fault in run.faults for _ in range(UNHAPPY)]
+        found = [one for one, owner in zip(seen, owners, strict=True) if owner == kind]
         if found:
             claim = f"{kind}: seen after, s, at worst of {len(found)}"
             rows.append(make_row(claim, max(found), target=6.0, higher_is_better=False))

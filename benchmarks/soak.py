@@ -293,7 +293,7 @@ def connect(place: Path, port: int, agent: subprocess.Popen[bytes]) -> httpx.Cli
                 base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False
             )
             try:
-                if client.get("/metrics").status_code == 200:
+                if "visionloop_camera_up{" in client.get("/metrics", timeout=30).text:
                     return client
             except httpx.HTTPError:
                 client.close()
@@ -312,12 +312,12 @@ def look(run: Run, client: httpx.Client, pid: int, second: float) -> None:
         Sample(
             second,
             memory_mb(pid),
-            {name: bool(value) for name, value in values["visionloop_camera_up"].items()},
-            values["visionloop_camera_packets_total"],
+            {name: bool(value) for name, value in values.get("visionloop_camera_up", {}).items()},
+            values.get("visionloop_camera_packets_total", {}),
         )
     )
     run.level = max(run.level, int(values["visionloop_degradation_level"][""]))
-    for name, bound in values["visionloop_queue_bound"].items():
+    for name, bound in values.get("visionloop_queue_bound", {}).items():
         most = max(values["visionloop_queue_length"][name], run.queues.get(name, (0, 0))[0])
         run.queues[name] = (most, bound)
 

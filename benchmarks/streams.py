@@ -245,7 +245,7 @@ def _visits(feed: Feed, clock: Any) -> list[tuple[float, float]]:
 
 
 def _rates(live: Live, seconds: float) -> list[float]:
-    counts = sorted(live._sequences.values())
+    counts = sorted(live._records.sequences.values())
     return [
         round(count / seconds, 2) for count in (counts[0], counts[len(counts) // 2], counts[-1])
     ]

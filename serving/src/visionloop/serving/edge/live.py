@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 
-from visionloop.core.entities import Frame, Prediction
+from visionloop.core.entities import Prediction
 from visionloop.core.errors import PackageError, VisionloopError
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.cameras.fleet import Fleet
-from visionloop.serving.edge.cameras.messages import ClipDone, Look, Watch
+from visionloop.serving.edge.cameras.messages import Look, Watch
 from visionloop.serving.edge.device import Device, DeviceFigures
 from visionloop.serving.edge.evidence import sweep
+from visionloop.serving.edge.live_counts import LiveCounts
+from visionloop.serving.edge.live_records import LiveRecords
 from visionloop.serving.edge.model import LoadedModel
-from visionloop.serving.edge.recording import Recorder, is_drawn
+from visionloop.serving.edge.recording import Recorder
 from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.edge.smaller_models import SmallerModels, describe_form
-from visionloop.serving.edge.station import Seen, Station, rules_of
+from visionloop.serving.edge.station import Station, rules_of
 from visionloop.serving.edge.updates import Updates
-from visionloop.serving.edge_params import CameraParams, EdgeParams
+from visionloop.serving.edge_params import EdgeParams
 
-__all__ = ["Live", "LiveCounts"]
+__all__ = ["Live"]
 
 TEND_S = 0.2
 LOOK_AT_FILES_S = 1.0
@@ -32,28 +32,9 @@ SWEEP_S = 60.0
 DEVICE_S = 1.0
 WAIT_S = 0.1
 MOTION_EVERY_S = 30.0
-QUANTILES = (0.5, 0.95, 0.99)
 MAX_BATCH = 16
 FOLLOW_S = 5.0
 """So long after something was seen, key frames of an idle camera are looked at."""
-
-
-@dataclass
-class LiveCounts:
-    """What happened since the start; the last service times of frames (milliseconds): model,
-    tracking and rules by the clock, and the agent's own processor time for the same."""
-
-    frames: int = 0
-    events: int = 0
-    kept: int = 0
-    too_old: int = 0
-    model_faults: int = 0
-    clips: int = 0
-    clip_faults: int = 0
-    service_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5000))
-    work_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5000))
-    analysed: dict[str, float] = field(default_factory=dict)
-    """Camera to the monotonic moment of its last analysed frame."""
 
 
 class Live:
@@ -95,14 +76,13 @@ class Live:
         self._updates, self._smaller = updates, smaller
         self._recorder, self._device = recorder, device
         self.counts = LiveCounts()
+        self._records = LiveRecords(recorder, settings, device.ladder, self.counts)
         self._stations = self.make_stations(settings.params, model)
-        self._sequences: dict[str, int] = {}
         self._frame_ms = 0.0
         self._due = {"tend": 0.0, "files": 0.0, "sweep": 0.0, "device": 0.0}
-        self._ages: deque[float] = deque(maxlen=200)
         self._told_motion: dict[str, float] = {}
         self._pace = 1.0
-        self.fleet = Fleet(settings.params.cameras_per_process, self._note_clip)
+        self.fleet = Fleet(settings.params.cameras_per_process, self._records.note_clip)
         self.should_read_again = False
 
     def make_stations(self, params: EdgeParams, model: LoadedModel) -> dict[str, Station]:
@@ -141,7 +121,7 @@ class Live:
     def _drop_older(self, now: float, max_age_s: float) -> None:
         dropped = self.fleet.drop_older(now - max_age_s)
         self.counts.too_old += dropped
-        self._ages.extend([1.25 * max_age_s] * dropped)
+        self.counts.ages_s.extend([1.25 * max_age_s] * dropped)
 
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):
@@ -263,7 +243,7 @@ class Live:
             self.counts.work_ms.append(shared_work_ms + (time.thread_time() - worked) * 1e3)
             self.counts.frames += 1
             self.counts.analysed[look.name] = time.monotonic()
-            self._ages.append(time.monotonic() - look.monotonic)
+            self.counts.ages_s.append(time.monotonic() - look.monotonic)
             self._device.gallery.note(
                 look.name,
                 look.image,
@@ -273,7 +253,14 @@ class Live:
             )
             if station.has_objects(seen.prediction):
                 self.fleet.follow(look.name, time.monotonic() + FOLLOW_S)
-            self._record(look, station, seen)
+            self._records.record(
+                look,
+                station.camera,
+                seen,
+                package=self._smaller.answering.package.sha256,
+                classes=self.model.manifest.classes,
+                order_clip=self.fleet.order_clip,
+            )
 
     def _answer(self, looks: list[Look]) -> list[Prediction | None]:
         """Answers of the model; None for a frame on which it fails."""
@@ -298,32 +285,6 @@ class Live:
                 say_step(f"edge: the model fails on a frame of '{looks[0].name}': {error}")
             return [None] * len(looks)
 
-    def _record(self, look: Look, station: Station, seen: Seen) -> None:
-        camera = station.camera
-        sequence = self._next_sequence(look.name)
-        if not seen.events and not is_drawn(look.name, sequence, camera.keep_share):
-            return
-        frame = _frame(look, camera, self._settings.params.site, sequence)
-        evidence = self._settings.params.evidence
-        has_clip = evidence.clips and bool(seen.events) and self._device.ladder.allows("clips")
-        count, is_kept = self._recorder.take(
-            frame,
-            seen.prediction,
-            seen.events,
-            source=look.name,
-            package=self._smaller.answering.package.sha256,
-            classes=self.model.manifest.classes,
-            keep_share=camera.keep_share,
-            has_clip=has_clip,
-            facts={"light": seen.light},
-        )
-        self.counts.events += count
-        self.counts.kept += is_kept
-        if has_clip:
-            for path in self._recorder.clip_paths(frame, look.name, seen.events):
-                self.fleet.order_clip(look.name, path, look.monotonic)
-        self._recorder.prune(self._settings.params.max_records)
-
     def _tell_motion(self, looks: list[Look]) -> None:
         """The last rung of the ladder: no model answers, motion alone is told."""
         now = time.monotonic()
@@ -335,60 +296,18 @@ class Live:
                 self._device.tell("motion", {"camera": look.name}, priority=1)
 
     def _figures(self) -> DeviceFigures:
-        counts = self.counts
-        times = sorted(counts.service_ms)
-        ages = sorted(self._ages)
-        return DeviceFigures(
-            cameras=dict(self.fleet.status),
-            model=self._settings.model,
-            package=self._smaller.answering.package.sha256,
-            form=describe_form(self.model, self._smaller.answering),
-            release=self.model.number,
-            frame_age_s=ages[int(0.95 * len(ages))] if ages else 0.0,
-            queues=self._queues(),
-            service_s={q: times[int(q * (len(times) - 1))] / 1e3 for q in QUANTILES if times},
-            counts={
-                "frames": counts.frames,
-                "events": counts.events,
-                "frames_too_old": counts.too_old,
-                "model_faults": counts.model_faults,
-                "clips": counts.clips,
-                "process_restarts": self.fleet.restarts,
-            },
-        )
-
-    def _queues(self) -> dict[str, tuple[int, int]]:
-        """What waits in the agent, and how much may: frames, and packets for clips."""
         held = sum(status.clip_bytes for status in self.fleet.status.values())
         ring = round(1e6 * self._settings.params.evidence.ring_megabytes)
-        return {
-            "frames": (len(self.fleet.mailbox), len(self._stations)),
-            "clip_bytes": (held, ring * len(self._stations)),
-        }
-
-    def _next_sequence(self, name: str) -> int:
-        if name not in self._sequences:
-            self._sequences[name] = self._recorder.next_sequence(name)
-        sequence = self._sequences[name]
-        self._sequences[name] += 1
-        return sequence
-
-    def _note_clip(self, done: ClipDone) -> None:
-        if done.problem:
-            self.counts.clip_faults += 1
-            say_step(f"edge: no clip {done.path.name}: {done.problem}")
-        else:
-            self.counts.clips += 1
-
-
-def _frame(look: Look, camera: CameraParams, site: str, sequence: int) -> Frame:
-    return Frame(
-        image=look.image,
-        camera=camera.camera or camera.name,
-        site=site,
-        sequence=sequence,
-        captured_at=look.captured_at,
-        monotonic=look.monotonic,
-        attributes=dict(camera.attributes),
-        encoded=look.encoded,
-    )
+        answering = self._smaller.answering
+        return self.counts.as_figures(
+            cameras=dict(self.fleet.status),
+            model=self._settings.model,
+            package=answering.package.sha256,
+            form=describe_form(self.model, answering),
+            release=self.model.number,
+            queues={
+                "frames": (len(self.fleet.mailbox), len(self._stations)),
+                "clip_bytes": (held, ring * len(self._stations)),
+            },
+            restarts=self.fleet.restarts,
+        )

@@ -157,8 +157,10 @@ class ReleaseServer:
     def _remove_older(self, index: ReleaseIndex, model: str) -> None:
         """The agent has copies of its own of what serves and of what it would go back to."""
         newest = index.newest(model)
+        if newest is None:
+            return
         for parent in (self._folder / model, self._folder / "incoming" / model):
-            for folder in parent.glob("*") if newest is not None else ():
+            for folder in parent.glob("*"):
                 if folder.name != str(newest.number):
                     shutil.rmtree(folder, ignore_errors=True)
 

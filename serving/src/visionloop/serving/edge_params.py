@@ -251,6 +251,11 @@ class EdgeParams(StrictModel):
     release_server: ReleaseServerParams = Field(
         default=ReleaseServerParams(), description="where releases is a web address"
     )
+    fallback_model: str = Field(
+        default="",
+        description="name of releases of a smaller package with the same classes: it answers when "
+        "a device under pressure cannot afford the model; empty is none",
+    )
     backend: str = Field(
         default="onnxruntime",
         description="row of the backend table; with tensorrt, onnxruntime serves until the engine "

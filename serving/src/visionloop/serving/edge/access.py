@@ -76,6 +76,6 @@ def check_address(
     if parts.scheme == plain and not (is_here or is_plain_allowed):
         raise ConfigError(
             subject,
-            f"{plain}:// would not be encrypted",
+            f"{plain}:// would send its token, and all else, unencrypted",
             f"use {safe}://, or set allow_plaintext: true for a network that you trust",
         )

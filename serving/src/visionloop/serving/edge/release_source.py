@@ -19,7 +19,6 @@ from visionloop.core.failpoints import failpoint
 from visionloop.core.files import write_bytes
 from visionloop.core.progress import say_step
 from visionloop.serving import signing
-from visionloop.serving.edge.download import Downloader
 from visionloop.serving.edge.release_params import ReleaseServerParams
 from visionloop.serving.release_files import FILES_NAME, ReleaseFiles
 from visionloop.serving.release_index import INDEX_NAME, IndexEntry, ReleaseIndex, load_index
@@ -93,6 +92,8 @@ class ReleaseServer:
     ) -> None:
         self._folder, self._params = folder, params
         self._is_over = threading.Event()
+        from visionloop.serving.edge.download import Downloader  # its library is not small
+
         self._downloader = Downloader(address, params, root=root, is_over=self._is_over)
 
     def refresh(self, model: str) -> Path:
@@ -156,8 +157,10 @@ class ReleaseServer:
     def _remove_older(self, index: ReleaseIndex, model: str) -> None:
         """The agent has copies of its own of what serves and of what it would go back to."""
         newest = index.newest(model)
+        if newest is None:
+            return
         for parent in (self._folder / model, self._folder / "incoming" / model):
-            for folder in parent.glob("*") if newest is not None else ():
+            for folder in parent.glob("*"):
                 if folder.name != str(newest.number):
                     shutil.rmtree(folder, ignore_errors=True)
 

@@ -87,7 +87,7 @@ class Updates:
         self._params, self._report = params, report
         self._state = self._read_state()
         self._next_look = 0.0
-        self._ready: queue.Queue[LoadedModel | tuple[int, str]] = queue.Queue()
+        self._ready: queue.Queue[LoadedModel | tuple[int, str]] = queue.Queue(maxsize=1)
         self._worker: threading.Thread | None = None
         self._probation_end = 0.0
         self._faults = 0

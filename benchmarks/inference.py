@@ -123,7 +123,12 @@ def export_both(folder: Path) -> tuple[ModelPackage, Path]:
 
 
 def quantize(
-    package: ModelPackage, images: Path, reference: Reference, folder: Path, budget: float = 0.01
+    package: ModelPackage,
+    images: Path,
+    reference: Reference,
+    folder: Path,
+    budget: float = 0.01,
+    seconds: float = 240.0,
 ) -> tuple[bytes, dict[str, Any]]:
     """INT8 as ``serve build`` makes it for processors."""
     target = folder / f"{package.manifest.name}-int8.onnx"
@@ -136,7 +141,7 @@ def quantize(
         calibration_images=CALIBRATION,
         search_images=128,
         budget=budget,
-        seconds=240,
+        seconds=seconds,
         symmetric=False,  # for processors: the variant "int8-cpu"
     )
     return target.read_bytes(), found

@@ -128,7 +128,7 @@ def quantize(
     reference: Reference,
     folder: Path,
     budget: float = 0.01,
-    seconds: float = 240.0,
+    seconds: float = 150.0,
 ) -> tuple[bytes, dict[str, Any]]:
     """INT8 as ``serve build`` makes it for processors."""
     target = folder / f"{package.manifest.name}-int8.onnx"

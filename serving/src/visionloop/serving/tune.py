@@ -174,8 +174,8 @@ def choose(
             )
     if busy := _how_busy(able):
         why.append(
-            f"this device was busy: by the clock a picture took {busy:.1f} times what the processor "
-            "worked for it; measure again when it is idle, or count on these times"
+            f"this device was busy: by the clock a picture took {busy:.1f} times what the "
+            "processor worked for it; measure again when it is idle, or count on these times"
         )
     why += [f"{name} is refused: {reason}" for name, reason in refused.items() if reason]
     why += sorted({f"{_name(one)} was not run: {one.reason}" for one in measured if one.reason})

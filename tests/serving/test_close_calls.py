@@ -13,10 +13,10 @@ from visionloop.core.entities import (
     Prediction,
 )
 from visionloop.core.targets import ParityTargets
-from visionloop.serving.close_calls import CloseCalls
+from visionloop.serving.close_calls import NEAR_THRESHOLD, CloseCalls
 from visionloop.serving.confidence_pairs import expect_changes, measure_noise, pair_margins
 from visionloop.serving.package import load_package
-from visionloop.serving.parity import NEAR_THRESHOLD, compare_predictions
+from visionloop.serving.parity import compare_predictions
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.reference import ReferenceSample
 from visionloop.serving.variant_parity import Comparer

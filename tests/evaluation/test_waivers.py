@@ -17,7 +17,6 @@ from visionloop.evaluation.waivers import Waiver, apply_waivers, waive
 from visionloop.serving.signing import new_key_pair, sign_bytes
 
 REASON = "the fog lamp is on its way, until then a person looks"
-REPORTS = ("check", "export", "evaluation", "robustness")
 ASKED = {"check": "recall of defective", "reason": REASON, "author": "Ada", "days": 30}
 
 
@@ -154,52 +153,3 @@ def test_the_command(refused, capsys) -> None:
     assert run_command(lambda: app(["gate", "-w", root])) == 0
     assert "waived" in capsys.readouterr().out
     assert yaml.safe_load(refused.workspace.targets.read_text())["quality"]["per_class"]
-
-
-def test_kubeflows_gate_sees_them(refused, tmp_path, monkeypatch) -> None:
-    """The component of the pipelines, through ``kfp.local``: a new waiver is a new input."""
-    from kfp import dsl, local
-
-    from visionloop.pipelines.component_files import pack_config
-    from visionloop.pipelines.components import judge_package
-    from visionloop.pipelines.kubeflow import name_waivers
-
-    space = refused.workspace
-    (space.reports / "check").mkdir(exist_ok=True)
-    config = pack_config(space)
-
-    @dsl.pipeline(name="judge")
-    def judge(waivers_uri: str, waivers_sha256: str) -> str:
-        places = {name: space.reports / name for name in REPORTS} | {"package": space.package}
-        inputs = {
-            name: dsl.importer(
-                artifact_uri=str(place),
-                artifact_class=dsl.Model if name == "package" else dsl.Artifact,
-            ).output
-            for name, place in places.items()
-        }
-        waivers = dsl.importer(
-            artifact_uri=waivers_uri,
-            artifact_class=dsl.Artifact,
-            metadata={"sha256": waivers_sha256},
-        ).output
-        judged = judge_package(config=config, waivers=waivers, **inputs)
-        return judged.outputs["Output"]
-
-    monkeypatch.chdir(tmp_path)
-    local.init(
-        local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(tmp_path / "runs"),
-        enable_caching=True,
-        cache_root=str(tmp_path / "cache"),
-    )
-
-    def verdict() -> str:
-        return judge(**name_waivers(space)).outputs["Output"]
-
-    assert verdict() == "refused"  # there is no folder yet: an empty one is made
-    gate(workspace=space)
-    path = waive(workspace=space, **ASKED)
-    assert verdict() == "passed"
-    path.write_text(path.read_text().replace("Ada", "Eva"))
-    assert verdict() == "refused"

@@ -34,6 +34,16 @@ def test_two_threads_that_are_slower_than_one_are_not_chosen():
     assert any("with 2 threads in place of 1 it is 3.0 times slower" in line for line in why)
 
 
+def test_a_busy_device_is_told_apart_from_a_slow_one():
+    waits = form(p50_ms=90, p95_ms=300, cpu_ms=30)
+    _, _, why = choose(
+        [waits, form(threads=2, p50_ms=50, p95_ms=60, cpu_ms=80)], target_ms=50, limits=LIMITS
+    )
+    assert any("was busy: by the clock a picture took 3.0 times" in line for line in why)
+    _, _, why = choose([form(p50_ms=31, p95_ms=34, cpu_ms=30)], target_ms=50, limits=LIMITS)
+    assert not any("busy" in line for line in why)
+
+
 def test_the_cheapest_that_keeps_the_target_else_the_fastest():
     forms = [
         form(p50_ms=30, p95_ms=34, cpu_ms=30),

@@ -17,6 +17,7 @@ from visionloop.core.progress import say_step
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
 from visionloop.serving.backends.table import ENGINE_BACKENDS
+from visionloop.serving.close_calls import NEAR_THRESHOLD
 from visionloop.serving.device_profile import Choice, load_profile
 from visionloop.serving.engine_cache import EngineCache
 from visionloop.serving.engines import load_engine, load_manifest, read_variant
@@ -24,7 +25,7 @@ from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.golden import GOLDEN_NAME, check_golden
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams
-from visionloop.serving.parity import NEAR_THRESHOLD, SEARCH_CONFIDENCE, compare_predictions
+from visionloop.serving.parity import SEARCH_CONFIDENCE, compare_predictions
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.resize_model import resize_model
 

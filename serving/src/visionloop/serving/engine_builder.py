@@ -55,32 +55,17 @@ def build_engine(
         return {**found, "built": False, "reason": "TensorRT is not installed on this machine"}
     found |= {"kind": library.kind, "tensorrt_version": library.version}
     start = time.monotonic()
-    trt = library.module
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(Path(onnx).read_bytes()):
-        errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
-        return {**found, "built": False, "reason": "; ".join(errors)[:500]}
-    config = builder.create_builder_config()
-    capability, reason = _set_target(library, config, compute_capability)
-    found["compute_capability"] = capability
-    if reason:
-        return {**found, "built": False, "reason": reason}
-    found["shapes"] = _set_profile(builder, network, config, max_batch)
-    found["layers"] = describe_network(network)
-    serialised = builder.build_serialized_network(network, config)
-    if serialised is None:
-        return {**found, "built": False, "reason": "TensorRT could not build this model"}
-    content = bytes(serialised)
+    try:
+        content = _build(library, Path(onnx), compute_capability, max_batch, found)
+    except _RefusedError as error:
+        return {**found, "built": False, "reason": str(error)}
     write_bytes(Path(engine), content)
     key = engine_key(
         onnx_sha256=found["onnx_sha256"],
         precision=precision,
         kind=library.kind,
         tensorrt_version=library.version,
-        compute_capability=capability,
+        compute_capability=found["compute_capability"],
         max_batch=max_batch,
     )
     return {
@@ -92,6 +77,38 @@ def build_engine(
         "key": key,
         "note": RTX_NOTE if library.kind == "tensorrt_rtx" else "",
     }
+
+
+class _RefusedError(Exception):
+    """TensorRT does not take the model, or cannot build for that GPU."""
+
+
+def _build(
+    library: TensorRtLibrary,
+    onnx: Path,
+    compute_capability: str,
+    max_batch: int,
+    found: dict[str, Any],
+) -> bytes:
+    """The engine; ``found`` learns capability, shapes and layers, also of what then fails."""
+    trt = library.module
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx.read_bytes()):
+        errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
+        raise _RefusedError("; ".join(errors)[:500])
+    config = builder.create_builder_config()
+    found["compute_capability"], reason = _set_target(library, config, compute_capability)
+    if reason:
+        raise _RefusedError(reason)
+    found["shapes"] = _set_profile(builder, network, config, max_batch)
+    found["layers"] = describe_network(network)
+    serialised = builder.build_serialized_network(network, config)
+    if serialised is None:
+        raise _RefusedError("TensorRT could not build this model")
+    return bytes(serialised)
 
 
 def describe_network(network: Any) -> dict[str, dict[str, int]]:

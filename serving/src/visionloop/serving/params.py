@@ -72,7 +72,12 @@ class TuneParams(StrictModel):
         default=[], description="further widths of the input, where the graph takes them"
     )
     rounds: int = Field(default=30, gt=0, description="timed calls of each form, in turn")
-    images: int = Field(default=32, gt=0, description="pictures that are measured on")
+    images: int = Field(
+        default=128,
+        gt=0,
+        description="pictures on which each form is compared with FP32 (times are taken on the "
+        "first of them): few say little about half a point of a metric",
+    )
     target_ms: float = Field(
         default=0.0, ge=0, description="largest p95; 0 takes latency.per_frame_ms of targets.yaml"
     )

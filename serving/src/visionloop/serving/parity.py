@@ -21,11 +21,10 @@ from visionloop.core.entities import (
     Prediction,
 )
 from visionloop.core.geometry import match_boxes
-from visionloop.serving.close_calls import NEAR_THRESHOLD, CloseCalls
+from visionloop.serving.close_calls import CloseCalls
 
 __all__ = [
     "ATTRIBUTE_THRESHOLD",
-    "NEAR_THRESHOLD",
     "SEARCH_CONFIDENCE",
     "Parity",
     "compare_predictions",

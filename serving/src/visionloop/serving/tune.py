@@ -13,6 +13,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from visionloop.core.config import load_block, load_project
@@ -42,6 +43,9 @@ from visionloop.serving.reference import (
 from visionloop.serving.tune_measure import measure_in_turn
 
 __all__ = ["TuneReport", "choose", "tune"]
+
+BUSY = 1.5
+"""By the clock, of the processor's time of a single thread."""
 
 
 @dataclass(frozen=True)
@@ -168,10 +172,29 @@ def choose(
                 f"with {one.threads} threads in place of {best.threads} it is {says} (median) and "
                 f"costs {one.cpu_ms / best.cpu_ms:.1f} times the processor time"
             )
+    if busy := _how_busy(able):
+        why.append(
+            f"this device was busy: by the clock a picture took {busy:.1f} times what the "
+            "processor worked for it; measure again when it is idle, or count on these times"
+        )
     why += [f"{name} is refused: {reason}" for name, reason in refused.items() if reason]
     why += sorted({f"{_name(one)} was not run: {one.reason}" for one in measured if one.reason})
     fields = {name: getattr(best, name) for name in Choice.model_fields}
     return Choice(**fields), bool(fitting), why
+
+
+def _how_busy(able: Sequence[MeasuredForm]) -> float:
+    """How many times longer than its work a call of one thread took; 0 where it hardly waited.
+
+    Engines wait for a GPU: they say nothing of the processor.
+    """
+    ratios = [
+        one.p50_ms / one.cpu_ms
+        for one in able
+        if one.threads == 1 and one.backend not in ENGINE_BACKENDS and one.cpu_ms > 0
+    ]
+    found = median(ratios) if ratios else 0.0
+    return found if found > BUSY else 0.0
 
 
 def _name(form: Choice) -> str:

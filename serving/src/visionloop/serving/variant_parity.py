@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from visionloop.core.entities import ClassProbabilities, Detections, Prediction
 from visionloop.serving.answer_metrics import measure_metric
+from visionloop.serving.close_calls import NEAR_THRESHOLD
 from visionloop.serving.confidence_pairs import (
     expect_changes,
     measure_noise,
@@ -18,12 +19,7 @@ from visionloop.serving.confidence_pairs import (
     pair_margins,
 )
 from visionloop.serving.package import ModelPackage
-from visionloop.serving.parity import (
-    NEAR_THRESHOLD,
-    SEARCH_CONFIDENCE,
-    Parity,
-    compare_predictions,
-)
+from visionloop.serving.parity import SEARCH_CONFIDENCE, Parity, compare_predictions
 from visionloop.serving.predictor import DEFAULT_CONFIDENCE, Predictor
 from visionloop.serving.reference import ReferenceSample
 

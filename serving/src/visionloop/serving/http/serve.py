@@ -9,10 +9,16 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from visionloop.core.errors import InputError
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from visionloop.serving.http.state import ServerState
 
 __all__ = ["GRACEFUL_SECONDS", "run_server"]
 
@@ -54,32 +60,8 @@ def run_server(
     InputError
         If the port is in use, or there is no usable token.
     """
-    import uvicorn
-    from prometheus_client import disable_created_metrics
-
-    from visionloop.serving.http.app import make_app
-    from visionloop.serving.http.state import ServerState, make_state, read_params
+    from visionloop.serving.http.state import make_state, read_params
     from visionloop.serving.http.tokens import TOKEN_VARIABLE, load_tokens
-
-    class Server(uvicorn.Server):
-        """Uvicorn, which tells load balancers before it stops."""
-
-        stop_at = float("inf")
-
-        def __init__(self, settings: uvicorn.Config, state: ServerState) -> None:
-            super().__init__(settings)
-            self._state = state
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if sig != signal.SIGTERM or self._state.is_draining:
-                super().handle_exit(sig, frame)
-                return
-            self._state.is_draining = True
-            self.stop_at = time.monotonic() + self._state.params.drain_s
-            logging.getLogger(__name__).info("stopping; not ready from now on")
-
-        async def on_tick(self, counter: int) -> bool:
-            return await super().on_tick(counter) or time.monotonic() >= self.stop_at
 
     params, model, vision_task = read_params(workspace, config)
     address, wanted = host or params.host, params.port if port is None else port
@@ -89,18 +71,42 @@ def run_server(
         state = make_state(workspace, params, model=model, vision_task=vision_task, tokens=tokens)
         url = f"http://{address}:{listener.getsockname()[1]}"
         say_step(f"http: '{model}' at {url} (token: {path or TOKEN_VARIABLE})")
-        sys.setswitchinterval(SWITCH_SECONDS)
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        settings = uvicorn.Config(
-            make_app(state),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        )
-        Server(settings, state).run(sockets=[listener])
+        _make_server(state).run(sockets=[listener])
+
+
+def _make_server(state: ServerState) -> uvicorn.Server:
+    """Uvicorn with our application; on SIGTERM load balancers are told before it stops."""
+    import uvicorn
+    from prometheus_client import disable_created_metrics
+
+    from visionloop.serving.http.app import make_app
+
+    class Server(uvicorn.Server):
+        stop_at = float("inf")
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if sig != signal.SIGTERM or state.is_draining:
+                super().handle_exit(sig, frame)
+                return
+            state.is_draining = True
+            self.stop_at = time.monotonic() + state.params.drain_s
+            logging.getLogger(__name__).info("stopping; not ready from now on")
+
+        async def on_tick(self, counter: int) -> bool:
+            return await super().on_tick(counter) or time.monotonic() >= self.stop_at
+
+    sys.setswitchinterval(SWITCH_SECONDS)
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    settings = uvicorn.Config(
+        make_app(state),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+    return Server(settings)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -111,7 +111,7 @@ class GaussianMaps(torch.nn.Module):  # type: ignore[misc]
     ----------
     network : timm network
     layers : list of int
-        Which of its intermediate outputs; the grid is that of the first.
+        Which of its intermediate outputs; the grid is that of the one in the middle.
     """
 
     def __init__(self, network: Any, *, layers: list[int]) -> None:
@@ -127,7 +127,7 @@ class GaussianMaps(torch.nn.Module):  # type: ignore[misc]
         found = self.network.forward_intermediates(image, indices=wanted, intermediates_only=True)
         known = dict(zip(wanted, found, strict=True))
         layers = [known[one] for one in self.layers]
-        places = join_layers(layers)
+        places = join_layers(layers, layers[len(layers) // 2].shape[-2:])
         mean = layers[-1].mean(dim=(2, 3))
         variance = layers[-1].square().mean(dim=(2, 3)) - mean.square()
         embedding = known[self.deepest].mean(dim=(2, 3))

@@ -161,6 +161,8 @@ def test_every_annotation_of_a_scene_says_where_it_stands(opened):
     dataset = opened("magnetic-tile", "scene")
     ((part, path),) = dataset.parts()
     with open_source(path) as files:
-        for one in read_source(files, dataset.row.format, "scene", part):
-            assert isinstance(one, Picture)
-            assert len(one.places) == len(one.annotations) and all(one.places)
+        read = list(read_source(files, dataset.row.format, "scene", part))
+    pictures = [one for one in read if isinstance(one, Picture)]
+    assert len(pictures) == 1344
+    for one in pictures:
+        assert len(one.places) == len(one.annotations) and all(one.places)

@@ -7,9 +7,15 @@ from collections import Counter
 import pytest
 
 from visionloop.core.errors import ConfigError, DataError
-from visionloop.data.datasets.archive_dataset import ArchiveDataset, open_archive_dataset
+from visionloop.data.datasets.archive_dataset import (
+    ArchiveDataset,
+    open_archive_dataset,
+    read_source,
+)
 from visionloop.data.datasets.known import KNOWN, known_archive_of
 from visionloop.data.datasets.oddities import facts_of, find_oddities
+from visionloop.data.formats.pictures import Picture
+from visionloop.data.formats.sources import open_source
 from visionloop.serving.images import decode_image
 
 
@@ -149,3 +155,14 @@ def test_a_tile_as_a_scene_has_its_exposure_and_its_defect(opened):
         assert exposures == ([f"exposure{stated}"] if stated else [])
         said.update(names)
     assert (said["Blowhole"], said["Uneven"], said["Free"]) == (115, 103, 0)
+
+
+def test_every_annotation_of_a_scene_says_where_it_stands(opened):
+    dataset = opened("magnetic-tile", "scene")
+    ((part, path),) = dataset.parts()
+    with open_source(path) as files:
+        read = list(read_source(files, dataset.row.format, "scene", part))
+    pictures = [one for one in read if isinstance(one, Picture)]
+    assert len(pictures) == 1344
+    for one in pictures:
+        assert len(one.places) == len(one.annotations) and all(one.places)

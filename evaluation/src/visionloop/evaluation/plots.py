@@ -30,10 +30,12 @@ __all__ = [
     "save_figure",
 ]
 
-INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+INK = "#1f2933"
+MUTED, GRID = "#7b8794", "#e4e7eb"
 DOTS_PER_INCH = 144
 """One and a half times what a page shows them at: sharp on dense screens."""
-ACCENT, WARN = "#2563eb", "#d9480f"
+ACCENT = "#2563eb"
+WARN = "#d9480f"
 SERIES = ("#2563eb", "#d9480f", "#2f9e44", "#9c36b5", "#e67700", "#0c8599", "#c2255c", "#495057")
 
 

@@ -53,8 +53,8 @@ PLACE_FLOOR, PICTURE_FLOOR = 1e-3, 0.03
 """Added to the variance in every direction, as a share of the mean one."""
 FITTED = ("place_mean", "place_whiten", "picture_mean", "picture_whiten", "centres", "scales")
 FOLDS = 5
-SOFTNESS, FARTHEST = 4.0, 10.0
-"""Sums of distances are divided by the one and cut at the other: half precision holds ``exp``."""
+SOFTNESS, FARTHEST = 4.0, 200.0
+"""Sums of distances are divided by the one, cut at the other: half precision holds its square."""
 TINY = 1e-6
 
 
@@ -104,8 +104,8 @@ class Gaussian:
 class GaussianMaps(torch.nn.Module):  # type: ignore[misc]
     """Images to (raw map (B, h, w), embedding (B, D)).
 
-    The raw map is ``exp`` of the sum of two standardised distances, of the place and of the
-    picture, so that one limit holds for both.
+    The raw map grows with the sum of two standardised distances, of the place and of the picture,
+    so that one limit holds for both.
 
     Parameters
     ----------
@@ -155,11 +155,15 @@ class GaussianMaps(torch.nn.Module):  # type: ignore[misc]
         return self.raw(out, whole), embedding
 
     def raw(self, out: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-        """Both distances, standardised and added, as a positive map (B, ...)."""
+        """Both distances, standardised and added, as a positive map (B, ...).
+
+        ``exp(asinh(x))``: one in the middle, linear far out, where ``exp`` alone would overflow.
+        """
         place = (out - self.centres[0]) / self.scales[0]
         picture = (whole - self.centres[1]) / self.scales[1]
         together = (place + picture.reshape(-1, *[1] * (place.dim() - 1))) / SOFTNESS
-        return together.clamp(-FARTHEST, FARTHEST).exp()
+        together = together.clamp(-FARTHEST, FARTHEST)
+        return (together + (together.square() + 1).sqrt()).clamp(min=TINY)
 
     def take(self, places: Moments, pictures: Moments) -> None:
         """Take the distributions of these features."""

@@ -64,14 +64,14 @@ clean:  ## remove environments, caches and the demo's workspace
 $(VENV)/.installed: locks/all.txt pyproject.toml | $(UV)
 	@echo "installing visionloop and what the lock names into $(VENV) (several GB, once)"
 	@test -x $(BIN)/python || $(UV) venv -q --python '$(PYTHON_VERSION)' $(VENV)
-	$(UV) pip install -q --python $(BIN)/python --require-hashes -r locks/all.txt
+	$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r locks/all.txt
 	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 $(STUDIO_VENV)/.installed: locks/label-studio.txt | $(UV)
 	@echo "installing Label Studio into $(STUDIO_VENV)"
 	@test -x $(STUDIO_VENV)/bin/python || $(UV) venv -q --python '$(PYTHON_VERSION)' $(STUDIO_VENV)
-	$(UV) pip install -q --python $(STUDIO_VENV)/bin/python --require-hashes -r locks/label-studio.txt
+	$(UV) pip install -q --compile-bytecode --python $(STUDIO_VENV)/bin/python --require-hashes -r locks/label-studio.txt
 	@touch $@
 
 .bootstrap/bin/uv:

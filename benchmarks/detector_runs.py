@@ -7,7 +7,6 @@ time, the same command goes on at its last epoch; what is finished leaves a resu
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -84,7 +83,6 @@ def run_all(
             left = None if end == float("inf") else max(1.0, end - time.monotonic())
             if train_within(workspace, left):
                 write_json(path, measure(workspace, samples, run.splits, len(classes)))
-                shutil.rmtree(workspace.root)
         rows += _rows(run, path, workspace)
     save_results(benchmark, rows)
 
@@ -96,6 +94,8 @@ def measure(
     checkpoint = load_checkpoint(workspace.checkpoint)
     family = load_family(checkpoint.facts.family, workspace.root)
     network = family.build(checkpoint)
+    # A network may answer otherwise than its family usually does (YOLO 26): it says so itself.
+    kind = getattr(network, "outputs", family.outputs).kind
     names = checkpoint.facts.classes
     found, truth = [], []
     smallest = np.full(classes, 0.001, np.float32)
@@ -104,7 +104,7 @@ def measure(
         batch, placements = make_batch([decode_image(sample.content)], checkpoint.facts.input)
         with torch.inference_mode():
             output = network(torch.from_numpy(batch))[0].numpy()
-        (answer,) = decode(output, placements, kind=family.outputs.kind,
+        (answer,) = decode(output, placements, kind=kind,
                            minimum_confidence=smallest, max_iou=0.6)  # fmt: skip
         assert isinstance(answer, Detections)
         found.append(answer)

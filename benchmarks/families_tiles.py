@@ -2,14 +2,24 @@
 
 Five splits. Views (found by the pictures alone: the same tile at several exposures) never cross
 splits. Of the views without a defect 60 % are learned from, 20 % set the limit, 20 % are new; every
-view with a defect is new. Families are trained by the stage's own verb on a frozen dataset version.
-Parameters were chosen on splits of other seeds. The asked false-alarm rate should lie in the exact
-(Clopper-Pearson) interval measured on new normal tiles, split by split.
+view with a defect is new. Families are trained by the stage's own verb on a frozen dataset version,
+exported and measured through the package, as it is served.
+
+Weights, size, heads and their sum were chosen on three splits of other seeds (100 to 102), with the
+same defects: there are no others. What was tried and left: EfficientNet-Lite0 at 224 and 320 px,
+the backbone of YOLOv8n, memories instead of normal distributions, local contrast, columns less
+their median, pooling at several sizes, flipped train pictures, a discriminator on made defects.
+Standard deviations of the own map in the place of its median were left after they had been seen on
+two of the five splits.
+
+False alarms: the asked rate should lie in the exact (Clopper-Pearson) interval of the new normal
+tiles. Tiles of a view are alike, so the interval with views as the unit (Korn and Graubard) stands
+beside it.
 
 A file a (split, family), so the script resumes where it stopped. CLIP's weights cannot be had
 offline: the ensemble is that of autoencoder and patch memory. Needs VISIONLOOP_MIRROR.
 
-    python benchmarks/families_tiles.py [--splits 5] [--families patch autoencoder ensemble]
+    python benchmarks/families_tiles.py [--splits 5] [--families gaussian patch ...]
 """
 
 from __future__ import annotations
@@ -17,16 +27,19 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pandas
-import torch
+import yaml
+from export_models import use_throwaway_keys
 from family_runs import make_project, train_within
 from numpy.typing import NDArray
 from report import RESULTS, make_row, save_results
 from scipy.stats import beta
+from scipy.stats import t as student
 
 from visionloop.core.entities import Annotation
 from visionloop.core.files import read_json, write_json
@@ -39,20 +52,23 @@ from visionloop.data.splits.near_duplicates import join_groups
 from visionloop.data.splits.params import SameViewParams
 from visionloop.data.splits.same_view import find_same_views, read_texture
 from visionloop.serving.images import decode_image
-from visionloop.serving.preprocess import make_batch
+from visionloop.serving.package import load_package
+from visionloop.serving.predictor import Predictor
 from visionloop.training.checkpoint import load_checkpoint
+from visionloop.training.export import export
 from visionloop.training.families.anomaly import area_under_roc
-from visionloop.training.families.table import load_family
 
 FOLDER = RESULTS / "families_tiles"
 CLASSES = ("normal", "defective")
 ASKED = 0.1
+RECIPE = Path(__file__).parents[1] / "training" / "configs" / "tiles.yaml"
 GRID = 112
 """Side at which maps and masks are compared, pixels."""
 MOST_FALSE = 0.3
 """AUPRO is the mean overlap of regions up to this share of false pixels (Bergmann et al., 2021)."""
 
 FAMILIES: dict[str, dict[str, Any]] = {
+    "gaussian": {"family": "gaussian", "weights": "efficientnet-lite2", "image_size": 256},
     "patch": {"family": "patch", "weights": "efficientnet-lite0"},
     "autoencoder": {
         "family": "autoencoder",
@@ -81,7 +97,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="only what is there already")
     options = parser.parse_args()
     set_quiet_environment()
-    torch.set_num_threads(1)
+    use_throwaway_keys()
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in options.families}
     tiles: list[RawSample] = []
     for split in range(options.splits):
@@ -144,35 +160,41 @@ def run(tiles: list[RawSample], views: NDArray[np.int64], split: int, name: str)
         groups=[f"view{one}" for one in views],
         training={"mode": "full", "epochs": 1, "anomaly": ANOMALY, **FAMILIES[name]},
     )
+    workspace.targets.write_text(
+        yaml.safe_dump(yaml.safe_load(RECIPE.read_text())["targets"], sort_keys=False)
+    )
     start = time.perf_counter()
     train_within(workspace, None)
     seconds = time.perf_counter() - start
-    checkpoint = load_checkpoint(workspace.checkpoint)
-    network = load_family(checkpoint.facts.family, workspace.root).build(checkpoint)
+    export(workspace=workspace)
+    predictor = Predictor(load_package(workspace.package), threads=1)
     new = np.flatnonzero(names == "test")
-    images = [decode_image(tiles[one].content) for one in new]
     masks = [mask_of(tiles[one]) for one in new]
     confidence, heat, milliseconds = [], [], []
-    with torch.inference_mode():
-        for image in track(images, "new tiles"):
-            begun = time.perf_counter()
-            batch, _ = make_batch([image], checkpoint.facts.input)
-            answer, _, places = network(torch.from_numpy(batch))
-            milliseconds.append(1e3 * (time.perf_counter() - begun))
-            confidence.append(float(answer[0, 1]))
-            heat.append(cv2.resize(places[0].numpy(), (GRID, GRID)))
+    for one in track(new, "new tiles"):
+        (found,), timings = predictor.predict_timed([decode_image(tiles[one].content)])
+        milliseconds.append(timings.total)
+        confidence.append(float(found.answer.probabilities[1]))
+        heat.append(cv2.resize(found.heatmap, (GRID, GRID)))
     values, truth = np.array(confidence), bad[new]
+    normal_views = views[new][~truth]
+    alarms = (values > 0.5)[~truth]
+    own = [normal_views == one for one in np.unique(normal_views)]
+    facts = load_checkpoint(workspace.checkpoint).facts.metrics
     shutil.rmtree(workspace.root)
     return {
         "image_auroc": area_under_roc(values, truth),
         "pixel_auroc": pixel_auroc(heat, masks),
         "aupro": aupro(heat, masks),
-        "false_alarms": int((values[~truth] > 0.5).sum()),
-        "new_normal": int((~truth).sum()),
+        "alarms_by_view": [int(alarms[one].sum()) for one in own],
+        "tiles_by_view": [int(one.sum()) for one in own],
         "recall": float((values[truth] > 0.5).mean()),
         "milliseconds": float(np.median(milliseconds)),
         "train_seconds": seconds,
-        "held_out": checkpoint.facts.metrics["held_out_normal"],
+        "held_out": facts["held_out_normal"],
+        "held_out_groups": facts["held_out_groups"],
+        "confidence": values.tolist(),
+        "defective": truth.tolist(),
     }
 
 
@@ -223,21 +245,55 @@ def rows(name: str, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 target=targets.get(key),
             )
         )
-    made += [alarm_row(name, split, one) for split, one in enumerate(runs)]
+    for split, one in enumerate(runs):
+        made += alarm_rows(name, split, one)
     spent = float(np.median([one["milliseconds"] for one in runs]))
     made.append(
-        make_row(f"{name}: ms a tile, one thread, torch", spent, target=60, higher_is_better=False)
+        make_row(
+            f"{name}: ms a tile from picture to answer, one thread, ONNX Runtime",
+            spent,
+            target=60,
+            higher_is_better=False,
+        )
     )
     return made
 
 
-def alarm_row(name: str, split: int, found: dict[str, Any]) -> dict[str, Any]:
-    """False alarms of one split with their exact interval: is the asked rate inside?"""
-    alarms, count = found["false_alarms"], found["new_normal"]
-    low = float(beta.ppf(0.025, alarms, count - alarms + 1)) if alarms else 0.0
-    high = float(beta.ppf(0.975, alarms + 1, count - alarms))
-    claim = f"{name}: false alarms on new normal tiles, {ASKED:g} asked, split {split}"
-    return make_row(claim, alarms / count, spread=(low, high), met=bool(low <= ASKED <= high))
+def alarm_rows(name: str, split: int, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """False alarms of one split, with the exact interval of tiles and with that of views."""
+    alarms, count = int(sum(found["alarms_by_view"])), int(sum(found["tiles_by_view"]))
+    made = []
+    for unit, number in (("tiles", float(count)), ("views", effective_count(found))):
+        low, high = exact_interval(alarms / count, number)
+        claim = f"{name}: false alarms on new normals, {ASKED:g} asked, split {split}, by {unit}"
+        made.append(
+            make_row(claim, alarms / count, spread=(low, high), met=bool(low <= ASKED <= high))
+        )
+    return made
+
+
+def exact_interval(share: float, count: float) -> tuple[float, float]:
+    """Clopper-Pearson's 95 % interval; ``count`` may be the effective one of grouped tiles."""
+    hits = share * count
+    low = float(beta.ppf(0.025, hits, count - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(0.975, hits + 1, count - hits)) if hits < count else 1.0
+    return low, high
+
+
+def effective_count(found: dict[str, Any]) -> float:
+    """So many independent tiles tell as much as these views (Korn and Graubard, 1998).
+
+    The variance of the share is that of a ratio over views; the quantiles of t make up for few.
+    """
+    alarms, tiles = (np.array(found[f"{one}_by_view"], float) for one in ("alarms", "tiles"))
+    views, count = len(tiles), tiles.sum()
+    share = alarms.sum() / count
+    if not 0 < share < 1:
+        return float(views)
+    rest = alarms - share * tiles
+    variance = views / (views - 1) * (rest**2).sum() / count**2
+    effective = min(count, share * (1 - share) / variance)
+    return float(effective * (student.ppf(0.975, count - 1) / student.ppf(0.975, views - 1)) ** 2)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ from visionloop.serving.edge.device import Device
 from visionloop.serving.edge.live import Live
 from visionloop.serving.edge.outbox import read_events
 from visionloop.serving.edge.recording import Recorder
+from visionloop.serving.edge.release_source import ReleaseFolder
 from visionloop.serving.edge.settings import SettingsFile
+from visionloop.serving.edge.smaller_models import SmallerModels
 from visionloop.serving.edge.store import DATABASE_NAME
 from visionloop.serving.edge.updates import Updates
 
@@ -88,16 +90,20 @@ def watch(place: Workspace, feeds: list[Feed], seconds: float) -> dict[str, Any]
     with closing(Device(place.edge, place.root, settings.params)) as device:
         updates = Updates(
             folder=place.edge,
-            releases=place.releases,
+            releases=ReleaseFolder(place.releases),
             model=MODEL,
             params=settings.params,
             report=lambda what, facts: say_step(f"{what}: {facts}"),
         )
+        model = updates.open()
         live = Live(
             workspace=place,
             settings=settings,
             updates=updates,
-            model=updates.open(),
+            model=model,
+            smaller=SmallerModels(
+                settings.params, ReleaseFolder(place.releases), folder=place.edge, full=model
+            ),
             recorder=Recorder(place.edge, device.outbox),
             device=device,
         )
@@ -239,7 +245,7 @@ def _visits(feed: Feed, clock: Any) -> list[tuple[float, float]]:
 
 
 def _rates(live: Live, seconds: float) -> list[float]:
-    counts = sorted(live._sequences.values())
+    counts = sorted(live._records.sequences.values())
     return [
         round(count / seconds, 2) for count in (counts[0], counts[len(counts) // 2], counts[-1])
     ]

@@ -56,6 +56,28 @@ def test_of_boxes_as_the_evaluation_measures_them() -> None:
     assert mean_average_precision([Detections.empty()] * 30, plain, 2) == 0
 
 
+def test_a_less_confident_double_that_lies_better_takes_nothing_away() -> None:
+    """What suppression at a high overlap leaves: each object twice, the sure box a little off."""
+    rng = np.random.default_rng(8)
+    found, truth, plain = [], [], []
+    for _ in range(30):
+        corner = rng.uniform(0, 80, (6, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(15, 20, (6, 2))], axis=1)
+        boxes, class_id = boxes.astype(np.float32), rng.integers(0, 2, 6)
+        sure = boxes + np.float32(1.5)
+        confidence = np.concatenate([rng.uniform(0.5, 1, 6), rng.uniform(0, 0.5, 6)])
+        found.append(
+            Detections(
+                np.concatenate([sure, boxes]), np.tile(class_id, 2), confidence.astype(np.float32)
+            )
+        )
+        truth.append(Truth(class_id, boxes))
+        plain.append((boxes, class_id))
+    expected = DetectionMetrics(truth, found, ["a", "b"], {}).values()
+    assert expected["map50"] > 0.9
+    assert mean_average_precision(found, plain, 2) == pytest.approx(expected["map50"], abs=0.005)
+
+
 def test_suppression_in_blocks_keeps_what_the_plain_rule_keeps() -> None:
     rng = np.random.default_rng(6)
     corner = rng.uniform(0, 200, (900, 2))

@@ -6,7 +6,8 @@ import pytest
 
 from visionloop.core.entities import Annotation
 from visionloop.labeling.doubts import Asked, Doubt, draw, regions_before
-from visionloop.labeling.regions import compare, from_result, to_result
+from visionloop.labeling.region_changes import compare
+from visionloop.labeling.regions import from_result, to_result
 from visionloop.labeling.shapes import placed, repainted
 
 RING = (10.0, 10.0, 40.0, 12.0, 38.0, 44.0, 12.0, 30.0)

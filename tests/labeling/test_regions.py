@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.core.entities import ClassProbabilities, Detections, Prediction
-from visionloop.labeling.regions import Region, compare, from_prediction, from_result, to_result
+from visionloop.labeling.region_changes import compare
+from visionloop.labeling.regions import Region, from_prediction, from_result, to_result
 
 CLASSES = ["open", "short", "spur"]
 sides = st.integers(1, 9000)

@@ -21,7 +21,8 @@ from visionloop.data.formats import coco
 from visionloop.labeling.client import connect
 from visionloop.labeling.project import find_project, setup
 from visionloop.labeling.pull import pull
-from visionloop.labeling.regions import Region, compare, from_result, to_result
+from visionloop.labeling.region_changes import compare
+from visionloop.labeling.regions import Region, from_result, to_result
 from visionloop.labeling.shapes import bounds, filled, from_mask, to_mask
 
 CLASSES = ["open", "short", "spur"]

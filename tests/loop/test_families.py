@@ -29,6 +29,7 @@ FAMILIES = {
     "vit": ("solar", {"weights": "vit-tiny"}),
     "yolo": ("pcb", {"weights": "yolov8n", "image_passes": 0}),
     "rtdetr": ("pcb", {"weights": "rtdetr-v2-nano", "image_passes": 0}),
+    "gaussian": ("tiles", {"weights": "efficientnet-lite0"}),
     "patch": ("tiles", {"weights": "efficientnet-lite0", "anomaly": {"memory": 60}}),
 }
 CLASSES = {"solar": ["functional", "defective"], "pcb": ["bar", "dot"],

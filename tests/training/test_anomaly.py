@@ -15,8 +15,9 @@ from visionloop.serving.package import load_package
 from visionloop.serving.predictor import Predictor
 from visionloop.training.checkpoint import load_checkpoint
 from visionloop.training.export import export
-from visionloop.training.families.anomaly import area_under_roc, choose_limit
+from visionloop.training.families.anomaly import area_under_roc
 from visionloop.training.families.autoencoder import structural_similarity
+from visionloop.training.families.false_alarm_limit import HeldOut, choose_limit
 from visionloop.training.families.patch import choose_coreset
 from visionloop.training.train import train
 
@@ -36,6 +37,28 @@ def test_a_spot_is_found_where_it_is(surfaces, capsys) -> None:
     bad = version.class_ids(version.samples["sample_id"]) == 1
     images = [read_image(version.image_path(one)) for one in version.samples["sample_id"]]
     found = Predictor(package, threads=1).predict(images)
+    confidence = np.array([one.answer.probabilities[1] for one in found])
+    assert confidence[bad].min() > 0.5 and confidence[bad].min() > confidence[~bad].max()
+    heat = found[int(np.flatnonzero(bad)[0])].heatmap
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert abs((column + 0.5) / heat.shape[1] * 96 - 60) < 14
+    assert abs((row + 0.5) / heat.shape[0] * 96 - 30) < 14
+
+
+def test_gaussians_find_the_spot_and_every_group_votes(surfaces, set_training) -> None:
+    set_training(surfaces, family="gaussian")
+    report = train(workspace=surfaces)
+    version = load_version(surfaces.version("v1"), surfaces.images)
+    rows = version.samples
+    normal = version.class_ids(rows["sample_id"].tolist()) == 0
+    judged = rows[normal & rows["split"].isin(["train", "val"])]
+    assert report.metrics["held_out_normal"] == len(judged)
+    assert report.metrics["held_out_groups"] == judged["group"].nunique()
+    assert report.metrics["val_auroc"] == 1.0
+    assert export(workspace=surfaces).parity.max_difference < 1e-3
+    bad = version.class_ids(rows["sample_id"]) == 1
+    images = [read_image(version.image_path(one)) for one in rows["sample_id"]]
+    found = Predictor(load_package(surfaces.package), threads=1).predict(images)
     confidence = np.array([one.answer.probabilities[1] for one in found])
     assert confidence[bad].min() > 0.5 and confidence[bad].min() > confidence[~bad].max()
     heat = found[int(np.flatnonzero(bad)[0])].heatmap
@@ -83,10 +106,15 @@ def test_the_same_seed_gives_the_same_memory_and_a_kill_goes_on(surfaces, run_tr
     assert load_checkpoint(surfaces.checkpoint).facts.model_sha256 == whole
 
 
+def alone(values) -> HeldOut:
+    """Every picture is a group of its own."""
+    return HeldOut(values, np.array([str(number) for number in range(len(values))]))
+
+
 @given(st.integers(20, 200), st.sampled_from([0.05, 0.1, 0.2]))
-def test_the_limit_is_the_conformal_one(count, rate) -> None:
+def test_the_limit_of_pictures_on_their_own_is_the_split_conformal_one(count, rate) -> None:
     values = np.random.default_rng(count).random(count)
-    limit, why = choose_limit(values, rate)
+    limit, why = choose_limit(alone(values), rate)
     above = (values > limit).sum()
     if why:
         assert above == 0 and count < 1 / rate - 1
@@ -99,9 +127,37 @@ def test_new_normal_pictures_are_reported_no_more_often_than_asked() -> None:
     rng = np.random.default_rng(8)
     alarms = []
     for _ in range(400):
-        limit, _ = choose_limit(rng.gamma(3, size=59), 0.1)
+        limit, _ = choose_limit(alone(rng.gamma(3, size=59)), 0.1)
         alarms.append((rng.gamma(3, size=50) > limit).mean())
     assert np.mean(alarms) == pytest.approx(0.1, abs=0.01)
+
+
+def draw_views(rng, views) -> HeldOut:
+    """Views of 1 or of 20 pictures that are alike; large ones are the unusual ones."""
+    sizes = rng.choice([1, 20], size=views)
+    centres = rng.normal(size=views) + (sizes > 1)
+    values = np.repeat(centres, sizes) + 0.1 * rng.normal(size=sizes.sum())
+    return HeldOut(10 + values, np.repeat(np.arange(views), sizes).astype(str))
+
+
+def test_every_group_has_one_vote() -> None:
+    rng, rate = np.random.default_rng(3), 0.1
+    alarms = []
+    for _ in range(400):
+        limit, why = choose_limit(draw_views(rng, 40), rate)
+        assert not why
+        new = draw_views(rng, 40)
+        by_view = [(new.values[new.groups == one] > limit).mean() for one in set(new.groups)]
+        alarms.append(np.mean(by_view))
+    assert np.mean(alarms) == pytest.approx(rate, abs=0.015)
+
+
+def test_many_pictures_of_few_groups_cannot_promise_a_small_rate() -> None:
+    rng = np.random.default_rng(0)
+    held_out = HeldOut(rng.random(200), np.repeat(list("abcde"), 40))
+    limit, why = choose_limit(held_out, 0.1)
+    assert limit > held_out.values.max()
+    assert "200 held-out normal pictures of 5 groups" in why and "9 groups would" in why
 
 
 def test_a_coreset_leaves_no_patch_far_away() -> None:

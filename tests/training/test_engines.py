@@ -84,6 +84,19 @@ def make_patch():
     return anomaly(remembering(PatchMemory(timm_network("tf_efficientnet_lite0"), layers=[1, 2])))
 
 
+def make_gaussian():
+    from visionloop.training.families.gaussian import GaussianMaps
+    from visionloop.training.families.moments import Moments
+
+    maps = GaussianMaps(timm_network("tf_efficientnet_lite0"), layers=[1, 2]).eval()
+    with torch.inference_mode():
+        places, pictures, _ = maps.features(torch.rand(8, 3, SIZE, SIZE))
+    rows = places.flatten(2).permute(0, 2, 1).flatten(0, 1)
+    maps.take(Moments.of(rows.numpy()), Moments.of(pictures.numpy()))
+    maps.scales = torch.ones(2)
+    return anomaly(maps)
+
+
 def make_clip_memory():
     import open_clip
 
@@ -115,6 +128,7 @@ NETWORKS = {
     "autoencoder": (make_autoencoder, ""),
     "clip": (lambda: anomaly(make_clip_memory()), ""),
     "ensemble": (make_ensemble, ""),
+    "gaussian": (make_gaussian, ""),
     "patch": (make_patch, ""),
     "rtdetr": (make_rtdetr, ""),
     "yolo": (make_yolo, ""),

@@ -25,10 +25,12 @@ CLASSES = ["helmet", "vest"]
 SIZES = {"helmet": (44, 44), "vest": (64, 80)}
 
 
-def write_colour_package(folder: Path, key: Path, *, gain: float = 1.0, name: str = "ppe") -> Path:
-    """Write the package; ``gain`` scales its confidences."""
+def write_colour_package(
+    folder: Path, key: Path, *, gain: float = 1.0, name: str = "ppe", ballast: int = 0
+) -> Path:
+    """Write the package; ``gain`` scales its confidences, ``ballast`` makes it larger (bytes)."""
     model = folder.parent / f"{folder.name}.onnx"
-    model.write_bytes(_graph(gain).SerializeToString())
+    model.write_bytes(_graph(gain, ballast).SerializeToString())
     manifest = Manifest(
         name=name,
         vision_task="detection",
@@ -42,7 +44,7 @@ def write_colour_package(folder: Path, key: Path, *, gain: float = 1.0, name: st
     return folder
 
 
-def _graph(gain: float) -> onnx.ModelProto:
+def _graph(gain: float, ballast: int) -> onnx.ModelProto:
     """Mean colour score around each grid point; boxes have one size a class."""
     rows, columns = HEIGHT // STRIDE, WIDTH // STRIDE
     y, x = np.mgrid[:rows, :columns]
@@ -62,6 +64,8 @@ def _graph(gain: float) -> onnx.ModelProto:
         "one": np.array(1.0, np.float32),
         "flat": np.array([1, 1, -1], np.int64),
     }
+    if ballast:
+        constants["ballast"] = np.random.default_rng(0).integers(0, 255, ballast, np.uint8)
     node = helper.make_node
     nodes = [
         node("Split", ["image"], ["r", "g", "b"], axis=1, num_outputs=3),
@@ -162,8 +166,10 @@ class Device:
     def config(self) -> Path:
         return self.workspace.root / "edge.yaml"
 
-    def publish(self, name: str = "first", gain: float = 1.0, **fields) -> int:
-        package = write_colour_package(self.workspace.root / name, self.key, gain=gain, name=name)
+    def publish(self, name: str = "first", gain: float = 1.0, ballast: int = 0, **fields) -> int:
+        package = write_colour_package(
+            self.workspace.root / name, self.key, gain=gain, name=name, ballast=ballast
+        )
         release = publish(
             releases=self.workspace.releases,
             model="ppe",

@@ -21,6 +21,7 @@ from visionloop.core.errors import DataError, PackageError
 from visionloop.core.files import read_json, write_bytes
 from visionloop.serving.edge.agent import run_agent
 from visionloop.serving.edge.outbox import read_events
+from visionloop.serving.edge.release_source import ReleaseFolder
 from visionloop.serving.edge.shadow import Shadow
 from visionloop.serving.edge.updates import ModelState, Updates
 from visionloop.serving.edge_params import EdgeParams, UpdateParams
@@ -45,7 +46,7 @@ class Box:
         device.workspace.edge.mkdir(exist_ok=True)
         self.updates = Updates(
             folder=device.workspace.edge,
-            releases=device.workspace.releases,
+            releases=ReleaseFolder(device.workspace.releases),
             model="ppe",
             params=EdgeParams(threads=1, updates=params),
             report=lambda what, facts: self.told.append((what, facts)),
@@ -247,11 +248,12 @@ def test_the_golden_check_compares_every_kind_of_answer(tiny, tmp_path):
 PROGRAM = """
 import sys, time, pathlib
 from visionloop.serving.edge.updates import Updates
+from visionloop.serving.edge.release_source import ReleaseFolder
 from visionloop.serving.edge.shadow import Shadow
 from visionloop.serving.edge_params import EdgeParams, UpdateParams
 root = pathlib.Path(sys.argv[1])
 params = UpdateParams(look_s=0.05, shadow_frames=0, probation_s=float(sys.argv[2]), max_faults=1)
-updates = Updates(folder=root / "edge", releases=root / "releases", model="ppe",
+updates = Updates(folder=root / "edge", releases=ReleaseFolder(root / "releases"), model="ppe",
                   params=EdgeParams(threads=1, updates=params), report=lambda *_: None)
 model = updates.open()
 print(model.number, flush=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.entities import Detections
-from visionloop.core.geometry import match_boxes
+from visionloop.core.geometry import box_iou
 
 __all__ = [
     "Boxes",
@@ -71,7 +71,8 @@ def mean_average_precision(
     -------
     float
         Area under the precision-recall curve whose precision is made to fall (Everingham
-        et al., 2010: The Pascal Visual Object Classes Challenge).
+        et al., 2010: The Pascal Visual Object Classes Challenge). Boxes are paired as COCO
+        pairs them: the most confident first, each with the free true box it overlaps most.
     """
     areas = []
     for number in range(classes):
@@ -82,13 +83,24 @@ def mean_average_precision(
         is_right: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
         for answer, (xyxy, class_id) in zip(found, truth, strict=True):
             own = answer[answer.class_id == number]
-            right = np.zeros(len(own), np.bool_)
-            pairs = match_boxes(own.xyxy, xyxy[class_id == number], min_iou=min_iou)
-            right[[row for row, _, _ in pairs]] = True
             confidence.append(own.confidence)
-            is_right.append(right)
+            is_right.append(_are_right(own, xyxy[class_id == number], min_iou))
         areas.append(_area(np.concatenate(confidence), np.concatenate(is_right), total))
     return float(np.mean(areas)) if areas else 0.0
+
+
+def _are_right(
+    found: Detections, true_xyxy: NDArray[np.float32], min_iou: float
+) -> NDArray[np.bool_]:
+    """Which boxes found a true one (N,). A less confident box must not take it from a more
+    confident one by lying better: the sure box would count as a false one."""
+    right = np.zeros(len(found), np.bool_)
+    overlap = box_iou(found.xyxy, true_xyxy)
+    for row in np.argsort(-found.confidence, kind="stable"):
+        if overlap.shape[1] and overlap[row].max() >= min_iou:
+            right[row] = True
+            overlap[:, overlap[row].argmax()] = -1.0
+    return right
 
 
 def _area(confidence: NDArray[np.floating], is_right: NDArray[np.bool_], total: int) -> float:

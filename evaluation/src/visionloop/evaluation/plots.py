@@ -18,7 +18,17 @@ from visionloop.evaluation.classification import CALIBRATION_BINS, Classificatio
 from visionloop.evaluation.detection import DetectionMetrics, curve_of_class
 from visionloop.evaluation.measurements import Evaluation, Part, Robustness
 
-__all__ = ["draw_confusion", "draw_curves", "draw_robustness", "draw_slices", "save_figure"]
+__all__ = [
+    "ACCENT",
+    "INK",
+    "draw_box_curves",
+    "draw_confusion",
+    "draw_curves",
+    "draw_robustness",
+    "draw_slices",
+    "finish_axes",
+    "save_figure",
+]
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 DOTS_PER_INCH = 144
@@ -68,7 +78,7 @@ def draw_curves(path: Path, metrics: Metrics) -> Path:
     elif isinstance(metrics, AttributeMetrics):
         _draw_attribute_curves(axes[0], metrics)
     else:
-        _draw_box_curves(axes[0], metrics)
+        draw_box_curves(axes[0], metrics)
     return save_figure(figure, path)
 
 
@@ -96,7 +106,7 @@ def draw_slices(path: Path, evaluation: Evaluation, minima: Mapping[str, float])
     axes.set_yticks(range(len(parts)), [_row_name(*one) for one in reversed(parts)])
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.7, len(parts) - 0.3)
-    _finish(axes, f"{evaluation.metric} by slice", "", "")
+    finish_axes(axes, f"{evaluation.metric} by slice", "", "")
     return save_figure(figure, path)
 
 
@@ -120,7 +130,7 @@ def draw_robustness(
     axes.set_xticks(range(6), ["clean", "1", "2", "3", "4", "5"])
     axes.set_xlim(-0.1, 5.2)
     axes.set_ylim(0, 1.02)
-    _finish(axes, f"Worst case: {robustness.samples} samples", "severity", robustness.metric)
+    finish_axes(axes, f"Worst case: {robustness.samples} samples", "severity", robustness.metric)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return save_figure(figure, path)
 
@@ -142,8 +152,8 @@ def _draw_ranking(roc: Axes, precision: Axes, metrics: ClassificationMetrics) ->
     roc.plot([0, 1], [0, 1], color=GRID, lw=1, zorder=0)
     for axes in (roc, precision):
         axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
-    _finish(roc, "ROC", "false alarms", "found (recall)")
-    _finish(precision, "Precision and recall", "found (recall)", "precision")
+    finish_axes(roc, "ROC", "false alarms", "found (recall)")
+    finish_axes(precision, "Precision and recall", "found (recall)", "precision")
     precision.legend(frameon=False, loc="lower left")
 
 
@@ -159,7 +169,7 @@ def _draw_calibration(axes: Axes, metrics: ClassificationMetrics) -> None:
     axes.plot(x, y, "-", color=ACCENT, lw=1)
     axes.scatter(x, y, s=12 + 220 * counts[filled] / counts.sum(), color=ACCENT, alpha=0.7)
     axes.set(xlim=(1 / len(metrics.classes) - 0.03, 1.02), ylim=(0, 1.02))
-    _finish(axes, "Calibration", "confidence", "right")
+    finish_axes(axes, "Calibration", "confidence", "right")
 
 
 def _draw_attribute_curves(axes: Axes, metrics: AttributeMetrics) -> None:
@@ -170,17 +180,18 @@ def _draw_attribute_curves(axes: Axes, metrics: AttributeMetrics) -> None:
             precision = hits / np.arange(1, len(hits) + 1)
             axes.plot(hits / hits[-1], precision, color=SERIES[number % len(SERIES)], label=name)
     axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
-    _finish(axes, "Precision and recall", "found (recall)", "precision")
+    finish_axes(axes, "Precision and recall", "found (recall)", "precision")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
-def _draw_box_curves(axes: Axes, metrics: DetectionMetrics) -> None:
+def draw_box_curves(axes: Axes, metrics: DetectionMetrics) -> None:
+    """Precision over recall of each class at IoU 0.5."""
     for number, name in enumerate(metrics.classes):
         recall, precision = curve_of_class(metrics, number)
         if len(recall):
             axes.plot(recall, precision, color=SERIES[number % len(SERIES)], label=name)
     axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.02))
-    _finish(axes, "Precision and recall, IoU 0.5", "found (recall)", "precision")
+    finish_axes(axes, "Precision and recall, IoU 0.5", "found (recall)", "precision")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
@@ -188,7 +199,8 @@ def _row_name(name: str, part: Part, status: str) -> str:
     return f"{name}\n(not trained for)" if status == "not trained for" else name
 
 
-def _finish(axes: Any, title: str, x: str, y: str) -> None:
+def finish_axes(axes: Any, title: str, x: str, y: str) -> None:
+    """Title, names of the axes and a quiet grid."""
     axes.set_title(title, loc="left", color=INK, fontsize=11)
     axes.set_xlabel(x, color=MUTED)
     axes.set_ylabel(y, color=MUTED)

@@ -8,7 +8,8 @@ from typing import Any
 
 from visionloop.core.config import ONE_CLASS_TASKS, ProjectParams
 from visionloop.labeling.decisions import LOOKS, Decision
-from visionloop.labeling.regions import Region, compare, from_result
+from visionloop.labeling.region_changes import compare
+from visionloop.labeling.regions import Region, from_result
 
 __all__ = ["Reader"]
 

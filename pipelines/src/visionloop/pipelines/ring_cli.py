@@ -13,7 +13,7 @@ from visionloop.core.workspace import find_workspace
 
 __all__ = ["demo", "doctor", "down", "init", "keys", "plan", "up", "watch"]
 
-RecipeOption = Annotated[str, typer.Option(help="solar, pcb or solar-full")]
+RecipeOption = Annotated[str, typer.Option(help="solar, pcb, solar-full, tiles or tiles-scene")]
 
 keys = new_app("Signing keys of packages and releases.")
 

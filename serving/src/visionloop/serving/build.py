@@ -34,6 +34,7 @@ from visionloop.serving.reference import (
     readable,
     reference_of_folder,
 )
+from visionloop.serving.smaller_input import make_smaller
 from visionloop.serving.variants import make_variants
 
 __all__ = ["BuildReport", "build"]
@@ -109,6 +110,14 @@ def build(
             for one in accepted
             if one.precision in ENGINE_PRECISIONS
         ]
+        smaller = make_smaller(
+            loaded,
+            folder=staging,
+            images=workspace.images,
+            reference=reference,
+            keys=keys,
+            params=params,
+        )
         files = {"fp32": str(loaded.path / MODEL_NAME)}
         files |= {one.precision: str(staging / one.onnx_file) for one in accepted}
         say_step("serving: measuring time and memory of each form")
@@ -117,6 +126,7 @@ def build(
             model_sha256=loaded.manifest.files[MODEL_NAME],
             variants=[one.facts for one in made],
             engines=engines,
+            smaller=smaller,
             measured=measure_forms(
                 loaded,
                 keys=keys,

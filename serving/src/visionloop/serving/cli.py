@@ -98,6 +98,9 @@ def hub(
     certificate: Annotated[Path | None, typer.Option(help="PEM file, for HTTPS")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file of its private key")] = None,
     behind_proxy: Annotated[bool, typer.Option(help="a proxy in front ends TLS")] = False,
+    releases: Annotated[
+        Path | None, typer.Option(help="folder of releases that devices may fetch")
+    ] = None,
     add_device: Annotated[
         str, typer.Option(help="let this device report, print its token once, and end")
     ] = "",
@@ -123,6 +126,7 @@ def hub(
         certificate=certificate,
         key=key,
         behind_proxy=behind_proxy,
+        releases=releases,
     )
 
 

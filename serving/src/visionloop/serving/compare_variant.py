@@ -11,6 +11,7 @@ from visionloop.serving.images import read_image
 from visionloop.serving.package import load_package
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.reference import Reference
+from visionloop.serving.resize_model import at_size
 from visionloop.serving.variant_parity import Comparer
 
 __all__ = ["compare_variant"]
@@ -25,6 +26,7 @@ def compare_variant(
     reference: dict[str, Any],
     pictures: str = "",
     shown: int = 6,
+    size: list[int] | None = None,
 ) -> dict[str, Any]:
     """Compare a package with another ONNX form of its model on image files.
 
@@ -39,6 +41,8 @@ def compare_variant(
         Paths of public keys.
     reference : dict
         A :class:`Reference`; all its samples are compared.
+    size : list of int or None
+        Width and height of the other form's input; None is the package's.
 
     Returns
     -------
@@ -49,7 +53,8 @@ def compare_variant(
     known = Reference.model_validate(reference)
     decoded = [read_image(Path(images) / one.file_name) for one in known.samples]
     comparer = Comparer(loaded, decoded, known.samples, metric=known.metric)
-    other = Predictor(loaded, threads=1, model=Path(model).read_bytes())
+    resized = loaded if size is None else at_size(loaded, size[0], size[1])
+    other = Predictor(resized, threads=1, model=Path(model).read_bytes())
     found = comparer.compare(other)
     order = np.argsort(-np.array(found.parity.by_image), kind="stable")[:shown]
     worst = [

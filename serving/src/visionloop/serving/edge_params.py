@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from visionloop.core.config import StrictModel
 from visionloop.serving.edge.health.params import HealthParams
 from visionloop.serving.edge.ladder import LadderParams
+from visionloop.serving.edge.release_params import ReleaseServerParams
 from visionloop.serving.edge.sinks.params import OutboxParams, SinkParams
 from visionloop.serving.edge.status.params import StatusParams
 from visionloop.serving.source_params import SourceParams
@@ -243,7 +244,18 @@ class EdgeParams(StrictModel):
         description="this computer; empty is its host name",
     )
     model: str = Field(default="", description="name of the releases; empty is project.model")
-    releases: str = Field(default="releases", description="folder, relative to the workspace")
+    releases: str = Field(
+        default="releases",
+        description="folder, relative to the workspace, or https://hub/v1/releases",
+    )
+    release_server: ReleaseServerParams = Field(
+        default=ReleaseServerParams(), description="where releases is a web address"
+    )
+    fallback_model: str = Field(
+        default="",
+        description="name of releases of a smaller package with the same classes: it answers when "
+        "a device under pressure cannot afford the model; empty is none",
+    )
     backend: str = Field(
         default="onnxruntime",
         description="row of the backend table; with tensorrt, onnxruntime serves until the engine "

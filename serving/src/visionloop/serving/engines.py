@@ -24,10 +24,12 @@ __all__ = [
     "EngineFacts",
     "EngineManifest",
     "Precision",
+    "SmallerFacts",
     "VariantFacts",
     "engine_key",
     "load_engine",
     "load_manifest",
+    "read_smaller",
     "read_variant",
 ]
 
@@ -60,6 +62,19 @@ class VariantFacts(StrictModel):
     layers: int = Field(default=0, description="layers that INT8 could quantize")
     calibration: list[str] = Field(default=[], description="images, chosen for coverage")
     seconds: float = 0.0
+
+
+class SmallerFacts(StrictModel):
+    """The model at a smaller input, for a device under pressure."""
+
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    accepted: bool
+    reasons: list[str] = Field(default=[], description="why it was refused")
+    onnx_file: str = Field(default="", description="empty where it was refused")
+    onnx_sha256: str = ""
+    onnx_bytes: int = 0
+    parity: dict[str, int | float | str] = Field(default={}, description="against the full input")
 
 
 class EngineFacts(StrictModel):
@@ -95,6 +110,7 @@ class EngineManifest(StrictModel):
     model_sha256: str = Field(default="", description="of the package's own FP32 ONNX")
     variants: list[VariantFacts] = Field(default=[])
     engines: list[EngineFacts] = Field(default=[])
+    smaller: SmallerFacts | None = Field(default=None, description="null: none was asked for")
     measured: list[dict[str, float | int | str]] = Field(
         default=[], description="milliseconds and memory of each form on the machine that built"
     )
@@ -112,6 +128,8 @@ class EngineManifest(StrictModel):
             for one in self.variants
             if not one.accepted
         ]
+        if self.smaller is not None and not self.smaller.accepted:
+            lines.append(f"goes without a smaller input: {'; '.join(self.smaller.reasons)}")
         return lines + [
             f"goes without an engine of {one.precision}: {one.reason}"
             for one in self.engines
@@ -179,12 +197,31 @@ def read_variant(folder: Path, manifest: EngineManifest, precision: str) -> byte
         refused = [one for one in manifest.variants if one.precision == precision]
         why = "; ".join(refused[0].reasons) if refused else "it was not asked for"
         raise PackageError(str(folder), f"holds no {precision} variant: {why}")
+    return _read_onnx(folder / variant.onnx_file, variant.onnx_sha256)
+
+
+def read_smaller(folder: Path, manifest: EngineManifest) -> tuple[SmallerFacts, bytes]:
+    """The model at a smaller input, with its facts.
+
+    Raises
+    ------
+    PackageError
+        If there is none, or its file is not the one of the manifest.
+    """
+    facts = manifest.smaller
+    if facts is None or not facts.accepted:
+        why = "; ".join(facts.reasons) if facts else "it was not asked for"
+        raise PackageError(str(folder), f"holds no smaller input: {why}")
+    return facts, _read_onnx(folder / facts.onnx_file, facts.onnx_sha256)
+
+
+def _read_onnx(path: Path, sha256: str) -> bytes:
     try:
-        content = (folder / variant.onnx_file).read_bytes()
+        content = path.read_bytes()
     except OSError as error:
-        raise PackageError(str(folder / variant.onnx_file), str(error.strerror)) from None
-    if sha256_of_bytes(content) != variant.onnx_sha256:
-        raise PackageError(str(folder / variant.onnx_file), "does not have the SHA-256 it should")
+        raise PackageError(str(path), str(error.strerror)) from None
+    if sha256_of_bytes(content) != sha256:
+        raise PackageError(str(path), "does not have the SHA-256 it should")
     return content
 
 

@@ -42,6 +42,16 @@ class BuildParams(StrictModel):
         "change), on these images, at which no further layer is kept in float",
     )
     search_seconds: float = Field(default=240.0, gt=0, description="time for that search")
+    smaller_share: float = Field(
+        default=0.7,
+        ge=0,
+        lt=1,
+        description="sides of a second, smaller input for devices under pressure, by those of the "
+        "package; 0 makes none",
+    )
+    smaller_loss: float = Field(
+        default=0.15, ge=0, le=1, description="metric that it may lose; else the release has none"
+    )
     compute_capability: str = Field(
         default="8.0", pattern=r"^\d+\.\d$", description="GPU that TensorRT-RTX builds for"
     )

@@ -19,6 +19,7 @@ from visionloop.core.files import read_json, replace_folder, sha256_of_folder, w
 from visionloop.serving import signing
 from visionloop.serving.engines import ENGINE_MANIFEST, ENGINE_SIGNATURE
 from visionloop.serving.package import ModelPackage, load_package
+from visionloop.serving.release_files import write_files
 from visionloop.serving.release_index import (
     INDEX_NAME,
     IndexEntry,
@@ -27,7 +28,15 @@ from visionloop.serving.release_index import (
     save_index,
 )
 
-__all__ = ["Release", "fetch_newest", "fetch_older", "newest", "publish", "read_index"]
+__all__ = [
+    "Release",
+    "fetch_newest",
+    "fetch_older",
+    "newest",
+    "publish",
+    "read_index",
+    "verify_release",
+]
 
 GATE_SIGNATURE = "gate.sig"
 
@@ -123,6 +132,7 @@ def publish(
         _refuse_lost_index(releases / model, number)
         with replace_folder(releases / model / str(number)) as staging:
             entry = _fill(staging, model, number, package, gate_folder, engines, keys)
+            write_files(staging)
         failpoint("releases.before_index")
         changed = index.model_copy(
             update={"serial": index.serial + 1, "releases": [*index.releases, entry]}
@@ -188,7 +198,7 @@ def fetch_newest(
             f"is older (serial {index.serial}) than what this device saw ({seen['serial']})",
             "an old index was put back; publish a new release instead",
         )
-    release, package = _verify(releases, entry, keys)
+    release, package = verify_release(releases, entry, keys)
     numbers = {**seen["numbers"], model: entry.number}
     write_json(state, {"serial": index.serial, "numbers": numbers})
     return release, package
@@ -218,7 +228,7 @@ def fetch_older(
     entries = sorted((e for e in index.releases if e.model == model), key=lambda e: -e.number)
     for entry in entries[1:]:
         try:
-            yield _verify(releases, entry, keys)
+            yield verify_release(releases, entry, keys)
         except PackageError:
             continue
 
@@ -229,13 +239,23 @@ def _read_seen(state: Path) -> dict[str, Any]:
     return seen
 
 
-def _verify(
-    releases: Path, entry: IndexEntry, keys: Sequence[Path]
+def verify_release(
+    releases: Path, entry: IndexEntry, keys: Sequence[Path] | None = None
 ) -> tuple[Release, ModelPackage]:
+    """Package and engines of a release are signed, and those that the index names.
+
+    Raises
+    ------
+    PackageError
+        If they are not.
+    """
+    keys = list(keys) if keys is not None else signing.trusted_keys()
     release = _release(releases, entry)
     package = load_package(release.package, trusted_keys=keys)
     if package.sha256 != entry.package_sha256:
         raise PackageError(str(release.package), "is not the package that the index names")
+    if release.engine is None and entry.engine_sha256 is not None:
+        raise PackageError(str(release.folder), "holds no engines, but the index names some")
     if release.engine is not None and sha256_of_folder(release.engine) != entry.engine_sha256:
         raise PackageError(str(release.engine), "are not the engines that the index names")
     return release, package

@@ -8,7 +8,7 @@ from visionloop.core.errors import PackageError
 from visionloop.serving.manifest import ImageInput
 from visionloop.serving.package import ModelPackage
 
-__all__ = ["resize_model"]
+__all__ = ["at_size", "resize_model"]
 
 
 def resize_model(
@@ -47,6 +47,11 @@ def resize_model(
             f"its graph is fixed at {spec.width} x {spec.height} ({first})",
             "export it at the size that is wanted: training.image_size",
         ) from None
+    return at_size(package, width, height), model.SerializeToString()
+
+
+def at_size(package: ModelPackage, width: int, height: int) -> ModelPackage:
+    """A package whose manifest says another input size, for a model of that size."""
+    spec = package.manifest.input
     changed: ImageInput = spec.model_copy(update={"width": width, "height": height})
-    manifest = package.manifest.model_copy(update={"input": changed})
-    return replace(package, manifest=manifest), model.SerializeToString()
+    return replace(package, manifest=package.manifest.model_copy(update={"input": changed}))

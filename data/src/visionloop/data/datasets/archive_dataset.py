@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -192,30 +192,38 @@ def _apply(row: KnownArchive, picture: Picture, vision_task: str) -> Picture:
             columns[name.removesuffix("_n")] = int(value) if name.endswith("_n") else value
     split = splits[0] if splits else picture.split
     named = tuple(_renamed(row, one) for one in picture.annotations)
-    annotations = tuple(_for_task(row, named, columns, vision_task))
-    return replace(picture, annotations=annotations, split=split, attributes=columns)
+    places = picture.places or (picture.file,) * len(named)
+    pairs = list(_for_task(row, zip(named, places, strict=True), columns, vision_task, picture))
+    return replace(
+        picture,
+        annotations=tuple(one for one, _ in pairs),
+        places=tuple(place for _, place in pairs),
+        split=split,
+        attributes=columns,
+    )
 
 
 def _for_task(
     row: KnownArchive,
-    annotations: Sequence[Annotation],
+    annotations: Iterable[tuple[Annotation, str]],
     columns: Mapping[str, Any],
     vision_task: str,
-) -> Iterator[Annotation]:
-    """The annotations as an anomaly or a scene has them; others stay what they are."""
+    picture: Picture,
+) -> Iterator[tuple[Annotation, str]]:
+    """Annotations with their places as an anomaly or a scene has them; others stay as they are."""
     if not row.normal_class or vision_task not in ("anomaly", "scene"):
         yield from annotations
         return
-    for one in annotations:
+    for one, place in annotations:
         is_normal = one.class_name == row.normal_class
         if vision_task == "anomaly":
-            yield replace(one, class_name="normal" if is_normal else "defective")
+            yield replace(one, class_name="normal" if is_normal else "defective"), place
         elif not is_normal:
-            yield one
+            yield one, place
     if vision_task == "scene":
         for name in row.scene_columns:
             if columns.get(name):  # 0 says nothing: three tiles have no exposure in their name
-                yield Annotation("", f"{name}{columns[name]}")
+                yield Annotation("", f"{name}{columns[name]}"), picture.file
 
 
 def _renamed(row: KnownArchive, annotation: Annotation) -> Annotation:

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,45 +19,12 @@ from visionloop.core.failpoints import failpoint
 from visionloop.core.files import sha256_of_bytes
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
+from visionloop.data.versions.seen import PackReport, Seen, name_of, put_file, scan, settled
 
 if TYPE_CHECKING:
     from visionloop.data.versions.shards import Member
 
-__all__ = ["PackReport", "UnpackReport", "pack", "shard_folder", "unpack"]
-
-RACY_NANOSECONDS = 50_000_000
-"""A file changed so shortly before it was looked at may change again within the same tick of
-the file system's clock: it is read once more the next time."""
-
-
-@dataclass(frozen=True)
-class PackReport:
-    """What a packing did.
-
-    Attributes
-    ----------
-    files : int
-        Files in the shards now.
-    added, changed, removed : int
-        Since the last packing; removed only where it was asked for.
-    missing : int
-        Files in the shards that the folder does not have.
-    shards : int
-        Number of tar files.
-    written, dead, cut : int
-        Bytes written now; bytes that no name refers to any more; bytes of a torn write that
-        were cut off.
-    """
-
-    files: int
-    added: int = 0
-    changed: int = 0
-    removed: int = 0
-    missing: int = 0
-    shards: int = 0
-    written: int = 0
-    dead: int = 0
-    cut: int = 0
+__all__ = ["UnpackReport", "pack", "shard_folder", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -107,8 +73,8 @@ def pack(
     if not images.is_dir():
         raise DataError(str(images), "there is no such folder to pack", "visionloop data import")
     started = time.time_ns()
-    lines = _scan(images)
-    seen = _Seen.read(folder)
+    lines = scan(images)
+    seen = Seen.read(folder)
     if seen.is_current and seen.body == "\n".join(lines) and not (remove_missing or compact):
         return seen.report
     if seen.is_current and not (remove_missing or seen.report.missing):
@@ -117,10 +83,8 @@ def pack(
         report = _add_all(images, folder, lines, remove_missing)
     if compact:
         report = _compacted(folder, report)
-    settled = seen.lines()
-    _Seen.write(
-        folder, report, [one if one in settled else _settled(one, started) for one in lines]
-    )
+    before = seen.lines()
+    Seen.write(folder, report, [one if one in before else settled(one, started) for one in lines])
     return report
 
 
@@ -156,7 +120,7 @@ def unpack(
                 there += 1
                 continue
             try:
-                _put(path, store.read(row.name))
+                put_file(path, store.read(row.name))
             except DataError as error:
                 problems += list(error.problems)
                 continue
@@ -168,13 +132,13 @@ def unpack(
     return UnpackReport(written, there)
 
 
-def _add_since(images: Path, folder: Path, lines: list[str], seen: _Seen) -> PackReport:
+def _add_since(images: Path, folder: Path, lines: list[str], seen: Seen) -> PackReport:
     """Add what differs from what was seen; the index is read for these names alone."""
     from visionloop.data.versions.shards import find_members
 
     before = seen.lines()
-    fresh = {_name(line) for line in lines if line not in before}
-    gone = {_name(line) for line in before.difference(lines)} - fresh
+    fresh = {name_of(line) for line in lines if line not in before}
+    gone = {name_of(line) for line in before.difference(lines)} - fresh
     known = find_members(folder, fresh)
     report = _write(images, folder, fresh, known, [])
     return replace(
@@ -191,7 +155,7 @@ def _add_all(images: Path, folder: Path, lines: list[str], remove_missing: bool)
 
     rows = [row for number in shard_numbers(folder) for row in members_of(folder, number)]
     index = latest(rows)
-    names = {_name(line) for line in lines}
+    names = {name_of(line) for line in lines}
     gone = sorted(index.keys() - names)
     removed = gone if remove_missing else []
     report = _write(images, folder, names, index, removed)
@@ -269,97 +233,3 @@ def _compacted(folder: Path, report: PackReport) -> PackReport:
         remove_shard(folder, number)
     written = report.written + writer.written
     return replace(report, written=written, dead=0, shards=len(shard_numbers(folder)))
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What the last packing saw, noted beside the shards in ``.<folder>.state``.
-
-    Attributes
-    ----------
-    is_current : bool
-        The shards still look as that packing left them.
-    report : PackReport
-        Its counts, with nothing added.
-    body : str
-        Its lines, see ``_scan``.
-    """
-
-    is_current: bool
-    report: PackReport
-    body: str
-
-    @classmethod
-    def read(cls, folder: Path) -> _Seen:
-        try:
-            head, _, body = _state(folder).read_text(encoding="utf-8").partition("\n")
-            signature, *counts = head.split(" ")
-            files, missing, shards, dead = map(int, counts)
-        except (FileNotFoundError, ValueError):  # never written, or not readable
-            return cls(False, PackReport(0), "")
-        report = PackReport(files, missing=missing, shards=shards, dead=dead)
-        return cls(signature == _signature(folder), report, body)
-
-    @cache  # noqa: B019 - one of these lives as long as one packing
-    def lines(self) -> frozenset[str]:
-        """The body, line by line."""
-        return frozenset(self.body.split("\n")) if self.body else frozenset()
-
-    @staticmethod
-    def write(folder: Path, report: PackReport, lines: list[str]) -> None:
-        counts = (report.files, report.missing, report.shards, report.dead)
-        head = " ".join([_signature(folder), *map(str, counts)])
-        # Not synced: whoever finds it torn looks at every file again, and nothing is lost.
-        _put(_state(folder), "\n".join([head, *lines]).encode())
-
-
-def _scan(folder: Path, below: str = "") -> list[str]:
-    """A line for each file: its name, a tab, size, time and inode."""
-    lines: list[str] = []
-    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # looked up once, not for each file
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    lines += _scan(Path(entry.path), f"{below}{name}/")
-                    continue
-                if not entry.is_file() or not name.isprintable():
-                    problem = f"{below}{name!r} is no plain file, or its name is not plain text"
-                    raise DataError(str(folder), problem, "rename or remove it; nothing was packed")
-                seen = os.stat(name, dir_fd=here)
-                lines.append(f"{below}{name}\t{seen.st_size} {seen.st_mtime_ns} {seen.st_ino}")
-    finally:
-        os.close(here)
-    return lines
-
-
-def _name(line: str) -> str:
-    return line.partition("\t")[0]
-
-
-def _settled(line: str, started: int) -> str:
-    """The line, marked so that it will not match where its file may change within this tick."""
-    is_settled = int(line.rsplit(" ", 2)[1]) < started - RACY_NANOSECONDS
-    return line if is_settled else f"{line} racy"
-
-
-def _state(folder: Path) -> Path:
-    return folder.parent / f".{folder.name}.state"
-
-
-def _signature(folder: Path) -> str:
-    """What the index parts and shards look like from outside; changes when anybody writes one."""
-    parts = sorted([*folder.glob("index/*.parquet"), *folder.glob("*.tar")])
-    rows = [f"{one.name} {one.stat().st_size} {one.stat().st_mtime_ns}" for one in parts]
-    return sha256_of_bytes("\n".join(rows).encode())
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees all of it or none (the caller syncs once at the end)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -18,7 +18,9 @@ from visionloop.serving.edge.line import play_source
 from visionloop.serving.edge.live import Live
 from visionloop.serving.edge.model import LoadedModel, load_model
 from visionloop.serving.edge.recording import Recorder
+from visionloop.serving.edge.release_source import ReleaseSource, open_releases
 from visionloop.serving.edge.settings import SettingsFile
+from visionloop.serving.edge.smaller_models import SmallerModels
 from visionloop.serving.edge.store import DATABASE_NAME
 from visionloop.serving.edge.updates import Updates
 from visionloop.serving.release_index import locked
@@ -127,12 +129,15 @@ class _Agent:
             totals = _add(totals, done)
         return totals
 
-    def watch_cameras(self, max_seconds: float | None) -> tuple[int, int, int]:
-        """Watch the cameras until stopped."""
+    def watch_cameras(
+        self, max_seconds: float | None, ended: threading.Event | None = None
+    ) -> tuple[int, int, int]:
+        """Watch the cameras until stopped, or until ``ended`` is set."""
         params = self._settings.params
+        releases = self._releases()
         updates = Updates(
             folder=self._workspace.edge,
-            releases=self._workspace.root / params.releases,
+            releases=releases,
             model=self._settings.model,
             params=params,
             report=self._report_update,
@@ -144,11 +149,12 @@ class _Agent:
             settings=self._settings,
             updates=updates,
             model=self._model,
+            smaller=SmallerModels(params, releases, folder=self._workspace.edge, full=self._model),
             recorder=self._recorder,
             device=self._device,
         )
         end = None if max_seconds is None else time.monotonic() + max_seconds
-        with _signals(live) as stopped:
+        with _signals(live, ended or threading.Event()) as stopped:
             live.run(lambda: stopped.is_set() or (end is not None and time.monotonic() >= end))
         self._model = live.model
         return live.counts.frames, live.counts.events, live.counts.kept
@@ -157,11 +163,17 @@ class _Agent:
         payload = {"what": what, "model": self._settings.model, **facts}
         self._device.tell("model_update", payload, priority=1)
 
+    def _releases(self) -> ReleaseSource:
+        params, workspace = self._settings.params, self._workspace
+        return open_releases(
+            params.releases, params.release_server, root=workspace.root, edge=workspace.edge
+        )
+
     def _newest_model(self) -> LoadedModel:
         """The newest release, loaded anew only if it is another one."""
         params, model = self._settings.params, self._settings.model
         release, package = fetch_newest(
-            releases=self._workspace.root / params.releases,
+            releases=self._releases().refresh(model),
             model=model,
             state=self._workspace.edge / "seen.json",
         )
@@ -174,13 +186,12 @@ class _Agent:
 
 
 @contextmanager
-def _signals(live: Live) -> Iterator[threading.Event]:
+def _signals(live: Live, stopped: threading.Event) -> Iterator[threading.Event]:
     """SIGTERM ends the watch in order, SIGHUP reads the configuration again.
 
     Ctrl-C raises KeyboardInterrupt as everywhere. Outside of the main thread nothing is
     changed.
     """
-    stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return

@@ -41,8 +41,8 @@ __all__ = ["Device", "DeviceFigures"]
 FAULT_PRIORITY, NOTICE_PRIORITY = 1, 3
 NOBODY_YET = {"receiver": 9}
 """Without a sink events wait for one of this name."""
-NOT_HERE = ("full_size", "full_package")
-"""Rungs that this agent does not have: a package has one size, and a release one package."""
+SMALLER = ("full_size", "full_package")
+"""Rungs that a device has only where its agent finds smaller models."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class DeviceFigures:
     cameras : mapping of str to CameraStatus
     model, package : str
     release : int
+    form : str
+        What of the release answers: ``full``, a smaller input, another package.
     frame_age_s : float
         Age of frames at their answer, of late.
     queues, service_s, counts
@@ -64,6 +66,7 @@ class DeviceFigures:
     model: str = ""
     package: str = ""
     release: int = 0
+    form: str = "full"
     frame_age_s: float = 0.0
     queues: dict[str, tuple[int, int]] = field(default_factory=dict)
     service_s: dict[float, float] = field(default_factory=dict)
@@ -113,7 +116,7 @@ class Device:
         self.ladder = Ladder(
             params.ladder,
             self._machine(folder) if readers is None else readers,
-            missing=NOT_HERE,
+            missing=SMALLER,
         )
         self.gallery = Gallery()
         self._minutes = CameraMinutes(folder / "minutes.json")
@@ -181,23 +184,25 @@ class Device:
         cameras = {
             name: self._camera(name, status, now) for name, status in figures.cameras.items()
         }
-        level = self.ladder.level
+        depth = self.outbox.depth()
+        most = self._params.outbox.max_mb * 1_000_000
         return DeviceState(
             site=self._params.site,
             device=self.name,
             model=figures.model,
             release=figures.release,
+            form=figures.form,
             package=figures.package,
             started_s=now - self._began,
             cameras=cameras,
-            level=level,
+            level=self.ladder.level,
             level_reason=self.ladder.reason,
-            given_up=[rung for rung in RUNGS[:level] if rung not in NOT_HERE],
+            given_up=self.ladder.given_up,
             pressures={name: one.share for name, one in self.ladder.pressures.items()},
-            outbox=self.outbox.depth(),
+            outbox=depth,
             outbox_state=self.outbox.state,
             sinks=self._sender.states(),
-            queues=figures.queues,
+            queues={**figures.queues, "outbox_bytes": (depth.bytes, most)},
             service_s=figures.service_s,
             counts=figures.counts,
             clock_ok=is_clock_ok(),
@@ -265,6 +270,7 @@ class Device:
             health={condition: condition in raised for condition in CONDITIONS},
             minutes=self._minutes.counts.get(name, MinuteCounts()),
             faults=status.faults,
+            packets=status.packets,
             reason=status.reason,
         )
         if counts is None:

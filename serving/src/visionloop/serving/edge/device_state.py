@@ -52,6 +52,8 @@ class CameraFigures:
     minutes : MinuteCounts
     frames, events, faults : int
         Analysed, raised by rules, connections that broke; since the start.
+    packets : int
+        Received since its process began to read it.
     boxes : int
         In its last answer.
     reason : str
@@ -66,6 +68,7 @@ class CameraFigures:
     frames: int = 0
     events: int = 0
     faults: int = 0
+    packets: int = 0
     boxes: int = 0
     reason: str = ""
 
@@ -85,6 +88,8 @@ class DeviceState:
     release : int
     package : str
         SHA-256 of the package that answers.
+    form : str
+        ``full``, or what smaller form of the model answers under pressure.
     started_s : float
         Seconds since the start.
     cameras : dict
@@ -115,6 +120,7 @@ class DeviceState:
     model: str = ""
     release: int = 0
     package: str = ""
+    form: str = "full"
     started_s: float = 0.0
     cameras: dict[str, CameraFigures] = field(default_factory=dict)
     level: int = 0

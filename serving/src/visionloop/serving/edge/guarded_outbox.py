@@ -18,7 +18,6 @@ For the agent::
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +26,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from visionloop.core.errors import DataError
+from visionloop.serving.edge.disk_reserve import DiskReserve
 from visionloop.serving.edge.events import Event
 from visionloop.serving.edge.outbox import Outbox, OutboxDepth, OutboxLimits
+from visionloop.serving.edge.outbox_transfer import move_events
 from visionloop.serving.edge.store import (
     DATABASE_NAME,
     MEMORY,
@@ -71,7 +72,7 @@ class GuardedOutbox:
     ) -> None:
         self._folder, self._sinks = folder, dict(sinks)
         self._limits = limits or OutboxLimits()
-        self._reserve_bytes = reserve_bytes
+        self._reserve = DiskReserve(folder / RESERVE_NAME, reserve_bytes)
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
         self._notices: list[tuple[str, str]] = []
@@ -86,7 +87,7 @@ class GuardedOutbox:
         """Where a new event goes."""
         if self._memory is not None:
             return "memory"
-        return "durable" if self._reserve.exists() or not self._reserve_bytes else "reserve"
+        return "durable" if self._reserve.is_laid else "reserve"
 
     def put(self, *, kind: str, priority: int, created_at: str, payload: dict[str, Any]) -> str:
         """Add an event; returns its id. Durable on return unless ``state`` is ``memory``."""
@@ -167,8 +168,8 @@ class GuardedOutbox:
         with self._lock:
             if self._memory is not None:
                 self._return_to_disk()
-            if self._memory is None and not self._reserve.exists():
-                self._lay_reserve()
+            if self._memory is None:
+                self._reserve.lay()
 
     def take_notices(self) -> list[tuple[str, str]]:
         """What happened to the outbox since the last call: kind and text for a person."""
@@ -184,10 +185,6 @@ class GuardedOutbox:
             for connection in self._connections():
                 connection.close()
             self._disk = self._memory = None
-
-    @property
-    def _reserve(self) -> Path:
-        return self._folder / RESERVE_NAME
 
     def _outbox(self, connection: sqlite3.Connection) -> Outbox:
         limits = self._limits
@@ -210,8 +207,7 @@ class GuardedOutbox:
             self._notices.append(
                 ("outbox_set_aside", f"outbox.db was damaged; it is kept as {aside.name}")
             )
-        if not self._reserve.exists():
-            self._lay_reserve()
+        self._reserve.lay()
 
     def _write(self, action: Callable[[sqlite3.Connection, Outbox], Answer]) -> Answer:
         """Do it on the disk; on a full disk from the reserve; else in memory."""
@@ -247,11 +243,9 @@ class GuardedOutbox:
                 self._notices.append(("outbox_set_aside", text))
             self._open_disk()
             return self._disk is not None
-        if self._reserve.exists():
-            with suppress(OSError):
-                self._reserve.unlink()
-                self._notices.append(("outbox_reserve_used", f"the disk is full: {error}"))
-                return True
+        if self._reserve.give_up():
+            self._notices.append(("outbox_reserve_used", f"the disk is full: {error}"))
+            return True
         self._notices.append(("outbox_in_memory", f"the disk cannot be written: {error}"))
         return False
 
@@ -293,54 +287,12 @@ class GuardedOutbox:
         memory = self._memory
         assert memory is not None
         try:
-            _move(memory, self._disk)
+            move_events(memory, self._disk)
         except sqlite3.Error:
             return
         self._memory = None
         memory.close()
         self._notices.append(("outbox_durable", "events are written to the disk again"))
-
-    def _lay_reserve(self) -> None:
-        """Lay the reserve down, if twice as much is free."""
-        if not self._reserve_bytes:
-            return
-        with suppress(OSError):
-            free = os.statvfs(self._folder)
-            if free.f_bavail * free.f_frsize < 2 * self._reserve_bytes:
-                return
-            descriptor = os.open(self._reserve, os.O_CREAT | os.O_WRONLY, 0o600)
-            try:
-                os.posix_fallocate(descriptor, 0, self._reserve_bytes)
-            except OSError:
-                self._reserve.unlink(missing_ok=True)
-            finally:
-                os.close(descriptor)
-
-
-def _move(memory: sqlite3.Connection, disk: sqlite3.Connection) -> None:
-    columns = [row[1] for row in memory.execute("PRAGMA table_info(events)") if row[1] != "seq"]
-    names, marks = ", ".join(columns), ", ".join("?" * (len(columns) + 1))
-    query = f"SELECT seq, {names} FROM events WHERE acknowledged = 0 ORDER BY seq"
-    with disk:
-        (last,) = disk.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence").fetchone()
-        # Numbers of a disk that could not even be read at the start may be higher than ours.
-        (first,) = memory.execute("SELECT COALESCE(MIN(seq), 0) FROM events").fetchone()
-        lift = max(0, last - first + 1) if first else 0
-        for seq, *values in memory.execute(query):
-            disk.execute(
-                f"INSERT INTO events (seq, {names}) VALUES ({marks})", (seq + lift, *values)
-            )
-        for sink, priority, seq in memory.execute("SELECT sink, priority, seq FROM waiting"):
-            disk.execute("INSERT INTO waiting VALUES (?, ?, ?)", (sink, priority, seq + lift))
-        disk.executemany(
-            "INSERT INTO dropped VALUES (?, ?) "
-            "ON CONFLICT (priority) DO UPDATE SET events = events + excluded.events",
-            memory.execute("SELECT priority, events FROM dropped").fetchall(),
-        )
-        (top,) = memory.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence").fetchone()
-        disk.execute(
-            "UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = 'events'", (top + lift,)
-        )
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

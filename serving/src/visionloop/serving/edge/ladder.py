@@ -71,19 +71,21 @@ class LadderChange:
     before, level : int
         0 is everything, 6 is motion rules alone.
     reason : str
+    given_up : tuple of str
+        Of ``RUNGS``, those that this device has.
     """
 
     before: int
     level: int
     reason: str
+    given_up: tuple[str, ...] = ()
 
     def as_payload(self) -> dict[str, Any]:
         """For the outbox."""
-        given_up = list(RUNGS[: self.level])
         return {
             "level": self.level,
             "before": self.before,
-            "given_up": given_up,
+            "given_up": list(self.given_up),
             "reason": self.reason,
         }
 
@@ -109,7 +111,8 @@ class Ladder:
     readers : sequence of PressureReader
         Several may have the same cause: the worst counts.
     missing : sequence of str
-        Rungs that this device does not have (no smaller package): they are skipped.
+        Rungs that this device does not have (no smaller package): they are skipped. May be set
+        anew at any time.
     """
 
     def __init__(
@@ -120,7 +123,7 @@ class Ladder:
         missing: Sequence[str] = (),
     ) -> None:
         self._params, self._readers = params, list(readers)
-        self._missing = frozenset(missing)
+        self.missing = frozenset(missing)
         self._causes: dict[str, _Cause] = {reader.cause: _Cause() for reader in readers}
         self.pressures: dict[str, Pressure] = {}
 
@@ -139,13 +142,18 @@ class Ladder:
         return "; ".join(reasons)
 
     @property
+    def given_up(self) -> list[str]:
+        """Rungs of ``RUNGS`` that are not done now."""
+        return [rung for rung in RUNGS if not self.allows(rung)]
+
+    @property
     def pace(self) -> float:
         """Share of the frame rate at which cameras are analysed."""
         return 1.0 if self.allows("frame_rate") else self._params.pace
 
     def allows(self, rung: str) -> bool:
         """Whether something of ``RUNGS`` is still done."""
-        return RUNGS.index(rung) >= self.level or rung in self._missing
+        return RUNGS.index(rung) >= self.level or rung in self.missing
 
     def tick(self, *, now: float) -> LadderChange | None:
         """Read the pressures; ``now`` is the monotonic clock in seconds."""
@@ -155,7 +163,8 @@ class Ladder:
         level = self.level
         if level == before:
             return None
-        return LadderChange(before, level, self.reason or "the pressure has gone")
+        reason = self.reason or "the pressure has gone"
+        return LadderChange(before, level, reason, tuple(self.given_up))
 
     def _read(self) -> dict[str, Pressure]:
         worst: dict[str, Pressure] = {}
@@ -198,6 +207,6 @@ class Ladder:
     def _next(self, level: int, way: int) -> int:
         """The next level on the way that changes something on this device."""
         level += way
-        while 0 < level < len(RUNGS) and RUNGS[level - 1] in self._missing:
+        while 0 < level < len(RUNGS) and RUNGS[level - 1] in self.missing:
             level += way
         return max(0, min(len(RUNGS), level))

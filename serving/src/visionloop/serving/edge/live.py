@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 
-from visionloop.core.entities import Frame, Prediction
+from visionloop.core.entities import Prediction
 from visionloop.core.errors import PackageError, VisionloopError
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.cameras.fleet import Fleet
-from visionloop.serving.edge.cameras.messages import ClipDone, Look, Watch
+from visionloop.serving.edge.cameras.messages import Look, Watch
 from visionloop.serving.edge.device import Device, DeviceFigures
 from visionloop.serving.edge.evidence import sweep
+from visionloop.serving.edge.live_counts import LiveCounts
+from visionloop.serving.edge.live_records import LiveRecords
 from visionloop.serving.edge.model import LoadedModel
-from visionloop.serving.edge.recording import Recorder, is_drawn
+from visionloop.serving.edge.recording import Recorder
 from visionloop.serving.edge.settings import SettingsFile
-from visionloop.serving.edge.station import Seen, Station, rules_of
+from visionloop.serving.edge.smaller_models import SmallerModels, describe_form
+from visionloop.serving.edge.station import Station, rules_of
 from visionloop.serving.edge.updates import Updates
-from visionloop.serving.edge_params import CameraParams, EdgeParams
+from visionloop.serving.edge_params import EdgeParams
 
-__all__ = ["Live", "LiveCounts"]
+__all__ = ["Live"]
 
 TEND_S = 0.2
 LOOK_AT_FILES_S = 1.0
@@ -31,28 +32,9 @@ SWEEP_S = 60.0
 DEVICE_S = 1.0
 WAIT_S = 0.1
 MOTION_EVERY_S = 30.0
-QUANTILES = (0.5, 0.95, 0.99)
 MAX_BATCH = 16
 FOLLOW_S = 5.0
 """So long after something was seen, key frames of an idle camera are looked at."""
-
-
-@dataclass
-class LiveCounts:
-    """What happened since the start; the last service times of frames (milliseconds): model,
-    tracking and rules by the clock, and the agent's own processor time for the same."""
-
-    frames: int = 0
-    events: int = 0
-    kept: int = 0
-    too_old: int = 0
-    model_faults: int = 0
-    clips: int = 0
-    clip_faults: int = 0
-    service_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5000))
-    work_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5000))
-    analysed: dict[str, float] = field(default_factory=dict)
-    """Camera to the monotonic moment of its last analysed frame."""
 
 
 class Live:
@@ -68,6 +50,8 @@ class Live:
     model : LoadedModel
         The one that it opened.
     recorder : Recorder
+    smaller : SmallerModels
+        What answers under pressure.
     device : Device
         Outbox, ladder, page; ticked once a second.
 
@@ -84,21 +68,21 @@ class Live:
         settings: SettingsFile,
         updates: Updates,
         model: LoadedModel,
+        smaller: SmallerModels,
         recorder: Recorder,
         device: Device,
     ) -> None:
         self._workspace, self._settings, self.model = workspace, settings, model
-        self._updates = updates
+        self._updates, self._smaller = updates, smaller
         self._recorder, self._device = recorder, device
         self.counts = LiveCounts()
+        self._records = LiveRecords(recorder, settings, device.ladder, self.counts)
         self._stations = self.make_stations(settings.params, model)
-        self._sequences: dict[str, int] = {}
         self._frame_ms = 0.0
         self._due = {"tend": 0.0, "files": 0.0, "sweep": 0.0, "device": 0.0}
-        self._ages: deque[float] = deque(maxlen=200)
         self._told_motion: dict[str, float] = {}
         self._pace = 1.0
-        self.fleet = Fleet(settings.params.cameras_per_process, self._note_clip)
+        self.fleet = Fleet(settings.params.cameras_per_process, self._records.note_clip)
         self.should_read_again = False
 
     def make_stations(self, params: EdgeParams, model: LoadedModel) -> dict[str, Station]:
@@ -132,15 +116,17 @@ class Live:
         finally:
             self.fleet.close()
             self._updates.close()
+            self._smaller.close()
 
     def _drop_older(self, now: float, max_age_s: float) -> None:
         dropped = self.fleet.drop_older(now - max_age_s)
         self.counts.too_old += dropped
-        self._ages.extend([1.25 * max_age_s] * dropped)
+        self.counts.ages_s.extend([1.25 * max_age_s] * dropped)
 
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):
             self.fleet.tend()
+            self._choose_form()
             self._update()
         is_asked = self.should_read_again
         if self._is_due("files", LOOK_AT_FILES_S) and (is_asked or self._settings.has_changed()):
@@ -154,6 +140,7 @@ class Live:
     def _tick_device(self) -> None:
         """Let the device judge itself, and do what is left to do."""
         ladder = self._device.ladder
+        ladder.missing = self._smaller.missing
         self._device.tick(self._figures())
         wants_pictures = bool(self._settings.params.sinks)
         self._recorder.sends_pictures = wants_pictures and ladder.allows("thumbnails")
@@ -161,13 +148,28 @@ class Live:
             self._pace = ladder.pace
             self.fleet.set_pace(self._pace)
 
+    def _choose_form(self) -> None:
+        """Let a smaller model answer, or the full one again, as the ladder wants it."""
+        before = self._smaller.answering
+        if self._smaller.choose(self._device.ladder.allows) is not before:
+            self._frame_ms = 0.0
+            form = describe_form(self.model, self._smaller.answering)
+            say_step(f"edge: answering with: {form}")
+            self._device.tell("model_form", {"form": form, "release": self.model.number})
+
     def _update(self) -> None:
-        """Let another model answer from the next frame on, where it is time for that."""
+        """Let another model answer from the next frame on, where it is time for that.
+
+        Not while a smaller one answers: the shadow would compare with it, and cost more.
+        """
+        if self._smaller.answering is not self.model:
+            return
         params = self._settings.params
         model = self._updates.step(lambda new: self.make_stations(params, new))
         if model is not None:
             self._stations = self.make_stations(params, model)
             self.model, self._frame_ms = model, 0.0
+            self._smaller.set_full(model)
             say_step(f"edge: release {model.number} serves")
 
     def _is_due(self, what: str, period_s: float) -> bool:
@@ -241,7 +243,7 @@ class Live:
             self.counts.work_ms.append(shared_work_ms + (time.thread_time() - worked) * 1e3)
             self.counts.frames += 1
             self.counts.analysed[look.name] = time.monotonic()
-            self._ages.append(time.monotonic() - look.monotonic)
+            self.counts.ages_s.append(time.monotonic() - look.monotonic)
             self._device.gallery.note(
                 look.name,
                 look.image,
@@ -251,53 +253,37 @@ class Live:
             )
             if station.has_objects(seen.prediction):
                 self.fleet.follow(look.name, time.monotonic() + FOLLOW_S)
-            self._record(look, station, seen)
+            self._records.record(
+                look,
+                station.camera,
+                seen,
+                package=self._smaller.answering.package.sha256,
+                classes=self.model.manifest.classes,
+                order_clip=self.fleet.order_clip,
+            )
 
     def _answer(self, looks: list[Look]) -> list[Prediction | None]:
         """Answers of the model; None for a frame on which it fails."""
         images = [self._stations[look.name].crop(look.image) for look in looks]
         start = time.perf_counter()
+        is_full = self._smaller.answering is self.model
         try:
-            answers = self.model.predictor.predict(images)
+            answers = self._smaller.answering.predictor.predict(images)
             seconds = time.perf_counter() - start
-            self._updates.note_time(1e3 * seconds / max(1, len(images)))
-            if self._updates.shadow is not None:
-                self._updates.shadow.look(images, answers, seconds)
+            if is_full:
+                self._updates.note_time(1e3 * seconds / max(1, len(images)))
+                if self._updates.shadow is not None:
+                    self._updates.shadow.look(images, answers, seconds)
             return list(answers)
         except PackageError as error:
             if len(looks) > 1:  # one frame must not take the others with it
                 return [one for look in looks for one in self._answer([look])]
             self.counts.model_faults += 1
-            self._updates.note_fault()
+            if is_full:
+                self._updates.note_fault()
             if self.counts.model_faults == 1:
                 say_step(f"edge: the model fails on a frame of '{looks[0].name}': {error}")
             return [None] * len(looks)
-
-    def _record(self, look: Look, station: Station, seen: Seen) -> None:
-        camera = station.camera
-        sequence = self._next_sequence(look.name)
-        if not seen.events and not is_drawn(look.name, sequence, camera.keep_share):
-            return
-        frame = _frame(look, camera, self._settings.params.site, sequence)
-        evidence = self._settings.params.evidence
-        has_clip = evidence.clips and bool(seen.events) and self._device.ladder.allows("clips")
-        count, is_kept = self._recorder.take(
-            frame,
-            seen.prediction,
-            seen.events,
-            source=look.name,
-            package=self.model.package.sha256,
-            classes=self.model.manifest.classes,
-            keep_share=camera.keep_share,
-            has_clip=has_clip,
-            facts={"light": seen.light},
-        )
-        self.counts.events += count
-        self.counts.kept += is_kept
-        if has_clip:
-            for path in self._recorder.clip_paths(frame, look.name, seen.events):
-                self.fleet.order_clip(look.name, path, look.monotonic)
-        self._recorder.prune(self._settings.params.max_records)
 
     def _tell_motion(self, looks: list[Look]) -> None:
         """The last rung of the ladder: no model answers, motion alone is told."""
@@ -310,50 +296,18 @@ class Live:
                 self._device.tell("motion", {"camera": look.name}, priority=1)
 
     def _figures(self) -> DeviceFigures:
-        counts = self.counts
-        times = sorted(counts.service_ms)
-        ages = sorted(self._ages)
-        return DeviceFigures(
+        held = sum(status.clip_bytes for status in self.fleet.status.values())
+        ring = round(1e6 * self._settings.params.evidence.ring_megabytes)
+        answering = self._smaller.answering
+        return self.counts.as_figures(
             cameras=dict(self.fleet.status),
             model=self._settings.model,
-            package=self.model.package.sha256,
+            package=answering.package.sha256,
+            form=describe_form(self.model, answering),
             release=self.model.number,
-            frame_age_s=ages[int(0.95 * len(ages))] if ages else 0.0,
-            queues={"frames": (len(self.fleet.mailbox), len(self._stations))},
-            service_s={q: times[int(q * (len(times) - 1))] / 1e3 for q in QUANTILES if times},
-            counts={
-                "frames": counts.frames,
-                "events": counts.events,
-                "frames_too_old": counts.too_old,
-                "model_faults": counts.model_faults,
-                "clips": counts.clips,
-                "process_restarts": self.fleet.restarts,
+            queues={
+                "frames": (len(self.fleet.mailbox), len(self._stations)),
+                "clip_bytes": (held, ring * len(self._stations)),
             },
+            restarts=self.fleet.restarts,
         )
-
-    def _next_sequence(self, name: str) -> int:
-        if name not in self._sequences:
-            self._sequences[name] = self._recorder.next_sequence(name)
-        sequence = self._sequences[name]
-        self._sequences[name] += 1
-        return sequence
-
-    def _note_clip(self, done: ClipDone) -> None:
-        if done.problem:
-            self.counts.clip_faults += 1
-            say_step(f"edge: no clip {done.path.name}: {done.problem}")
-        else:
-            self.counts.clips += 1
-
-
-def _frame(look: Look, camera: CameraParams, site: str, sequence: int) -> Frame:
-    return Frame(
-        image=look.image,
-        camera=camera.camera or camera.name,
-        site=site,
-        sequence=sequence,
-        captured_at=look.captured_at,
-        monotonic=look.monotonic,
-        attributes=dict(camera.attributes),
-        encoded=look.encoded,
-    )

@@ -52,7 +52,7 @@ class _DeviceCollector(Collector):
 
 def _device(state: DeviceState) -> Iterator[Metric]:
     info = {"site": state.site, "device": state.device, "model": state.model}
-    info |= {"release": str(state.release), "package": state.package}
+    info |= {"release": str(state.release), "package": state.package, "form": state.form}
     yield InfoMetricFamily("visionloop_agent", "What runs here", value=info)
     yield _gauge("visionloop_uptime_seconds", "Since the agent started", state.started_s)
     yield _gauge(
@@ -95,6 +95,7 @@ def _cameras(state: DeviceState) -> Iterator[Metric]:
     age = gauge("frame_age_seconds", "Since the last processed frame")
     health = gauge("health", "1 if the condition is raised", "condition")
     minutes = counter("minutes", "Camera-minutes, good and bad", "state", "cause")
+    packets = counter("packets", "Received since its process began to read it")
     frames = counter("frames", "Analysed since the start")
     events = counter("events", "Events of rules since the start")
     faults = counter("faults", "Connections that broke since the start")
@@ -107,10 +108,11 @@ def _cameras(state: DeviceState) -> Iterator[Metric]:
         minutes.add_metric([name, "good", ""], one.minutes.good)
         for cause, count in one.minutes.bad.items():
             minutes.add_metric([name, "bad", cause], count)
+        packets.add_metric([name], one.packets)
         frames.add_metric([name], one.frames)
         events.add_metric([name], one.events)
         faults.add_metric([name], one.faults)
-    yield from (up, age, health, minutes, frames, events, faults)
+    yield from (up, age, health, minutes, packets, frames, events, faults)
 
 
 def _outbox(state: DeviceState) -> Iterator[Metric]:

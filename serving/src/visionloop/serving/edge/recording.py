@@ -87,12 +87,10 @@ class Recorder:
         sample_id = sha256_of_bytes(content if content is not None else frame.image.tobytes())
         image = self._keep(sample_id, content) if is_kept and content is not None else None
         names = _names(frame, source, events)
-        pictures: list[bytes] = []
-        for name, (_, found) in zip(names, events, strict=True):
-            drawn = draw_observation(frame.image, found, classes)
-            pictures.append(small_jpeg(drawn) if self.sends_pictures else b"")
-            with suppress(OSError):  # a full disk takes the picture, not the event
-                write_bytes(self.folder / "events" / f"{name}.jpg", encode_jpeg(drawn))
+        pictures = [
+            self._draw(name, frame, found, classes)
+            for name, (_, found) in zip(names, events, strict=True)
+        ]
 
         def write(connection: sqlite3.Connection, outbox: Outbox) -> bool:
             is_new = add_frame(
@@ -111,22 +109,7 @@ class Recorder:
                     payload |= {"picture": f"events/{name}.jpg", **(facts or {})}
                     if has_clip:
                         payload["clip"] = f"clips/{name}.mp4"
-                    event_id = outbox.append(
-                        kind=rule.params.kind,
-                        priority=rule.params.priority,
-                        created_at=frame.captured_at,
-                        payload=payload,
-                    )
-                    if jpeg:
-                        outbox.append(
-                            kind="picture",
-                            priority=PICTURE_PRIORITY,
-                            created_at=frame.captured_at,
-                            payload={
-                                "event_id": event_id,
-                                "jpeg": base64.b64encode(jpeg).decode(),
-                            },
-                        )
+                    _append(outbox, rule, frame.captured_at, payload, jpeg)
             failpoint("agent.before_commit")
             return is_new
 
@@ -154,6 +137,13 @@ class Recorder:
         """Where the clips of a frame's events belong."""
         return [self.folder / "clips" / f"{name}.mp4" for name in _names(frame, source, events)]
 
+    def _draw(self, name: str, frame: Frame, found: Observation, classes: Sequence[str]) -> bytes:
+        """Keep the picture of an event; returns the small one that is sent, or nothing."""
+        drawn = draw_observation(frame.image, found, classes)
+        with suppress(OSError):  # a full disk takes the picture, not the event
+            write_bytes(self.folder / "events" / f"{name}.jpg", encode_jpeg(drawn))
+        return small_jpeg(drawn) if self.sends_pictures else b""
+
     def _keep(self, sample_id: str, content: bytes) -> str | None:
         suffix = ".png" if content.startswith(b"\x89PNG") else ".jpg"
         name = f"frames/{sample_id}{suffix}"
@@ -163,6 +153,23 @@ class Recorder:
             except OSError:  # a full disk
                 return None
         return name
+
+
+def _append(
+    outbox: Outbox, rule: Rule, created_at: str, payload: dict[str, Any], jpeg: bytes
+) -> None:
+    """An event, and its small picture as another one that may leave later."""
+    event_id = outbox.append(
+        kind=rule.params.kind,
+        priority=rule.params.priority,
+        created_at=created_at,
+        payload=payload,
+    )
+    if jpeg:
+        picture = {"event_id": event_id, "jpeg": base64.b64encode(jpeg).decode()}
+        outbox.append(
+            kind="picture", priority=PICTURE_PRIORITY, created_at=created_at, payload=picture
+        )
 
 
 def is_drawn(source: str, sequence: int, share: float) -> bool:

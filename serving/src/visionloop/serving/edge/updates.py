@@ -26,6 +26,7 @@ from visionloop.core.files import read_json, replace_folder, write_json
 from visionloop.core.progress import say_step
 from visionloop.serving import signing
 from visionloop.serving.edge.model import LoadedModel, load_model
+from visionloop.serving.edge.release_source import ReleaseSource
 from visionloop.serving.edge.shadow import Shadow
 from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.engines import ENGINE_SIGNATURE
@@ -64,8 +65,8 @@ class Updates:
     ----------
     folder : Path
         Of the agent: ``model.json``, ``models/<n>/`` and ``seen.json`` are below it.
-    releases : Path
-        Folder with the signed index.
+    releases : ReleaseSource
+        Where the signed index is.
     model : str
         Name of the releases.
     params : EdgeParams
@@ -74,13 +75,19 @@ class Updates:
     """
 
     def __init__(
-        self, *, folder: Path, releases: Path, model: str, params: EdgeParams, report: Report
+        self,
+        *,
+        folder: Path,
+        releases: ReleaseSource,
+        model: str,
+        params: EdgeParams,
+        report: Report,
     ) -> None:
         self._folder, self._releases, self._model = folder, releases, model
         self._params, self._report = params, report
         self._state = self._read_state()
         self._next_look = 0.0
-        self._ready: queue.Queue[LoadedModel | tuple[int, str]] = queue.Queue()
+        self._ready: queue.Queue[LoadedModel | tuple[int, str]] = queue.Queue(maxsize=1)
         self._worker: threading.Thread | None = None
         self._probation_end = 0.0
         self._faults = 0
@@ -183,6 +190,7 @@ class Updates:
 
     def close(self) -> None:
         """Wait for a preparation that is under way, so that it leaves nothing half copied."""
+        self._releases.close()
         if self._worker is not None:
             self._worker.join(60)
 
@@ -228,9 +236,7 @@ class Updates:
         """In a thread: look, copy, verify, load, golden images. Nothing serves yet."""
         number = 0
         try:
-            release, _ = fetch_newest(
-                releases=self._releases, model=self._model, state=self._folder / "seen.json"
-            )
+            release = self._newest()
             number = release.number
             if number == self._state.current or str(number) in self._state.rejected:
                 self._ready.put((0, ""))
@@ -249,10 +255,15 @@ class Updates:
             self._ready.put((0, ""))
 
     def _fetch(self) -> Release:
-        release, _ = fetch_newest(
-            releases=self._releases, model=self._model, state=self._folder / "seen.json"
-        )
+        release = self._newest()
         self._copy(release)
+        return release
+
+    def _newest(self) -> Release:
+        folder = self._releases.refresh(self._model)
+        release, _ = fetch_newest(
+            releases=folder, model=self._model, state=self._folder / "seen.json"
+        )
         return release
 
     def _copy(self, release: Release) -> None:

@@ -23,6 +23,7 @@ import json
 import logging
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -39,6 +40,7 @@ from visionloop.core.failpoints import failpoint
 from visionloop.core.files import canonical_json
 from visionloop.serving.hub.database import hash_token, now
 from visionloop.serving.hub.models import Device, Picture, StoredEvent
+from visionloop.serving.hub.releases import add_release_routes
 
 __all__ = ["PICTURE_KIND", "create_app"]
 
@@ -86,8 +88,16 @@ class _RequestError(Exception):
         self.status, self.detail = status, detail
 
 
-def create_app(engine: Engine) -> FastAPI:
-    """The web application on a database that :func:`open_database` opened."""
+def create_app(engine: Engine, *, releases: Path | None = None) -> FastAPI:
+    """The web application.
+
+    Parameters
+    ----------
+    engine : Engine
+        A database that :func:`open_database` opened.
+    releases : Path or None
+        Folder of releases that devices may fetch; None serves none.
+    """
     app = FastAPI(title="visionloop hub", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/health")
@@ -105,12 +115,29 @@ def create_app(engine: Engine) -> FastAPI:
         except _RequestError as error:
             return JSONResponse({"detail": error.detail}, status_code=error.status)
         except SQLAlchemyError as error:
-            log.error("the database does not answer: %s", type(error).__name__)
-            detail = {"detail": "the database does not answer"}
-            return JSONResponse(detail, status_code=503, headers={"Retry-After": "5"})
+            return _no_database(error)
         return JSONResponse(answer)
 
+    if releases is not None:
+        add_release_routes(app, releases, lambda request: _refuse(engine, request))
     return app
+
+
+def _refuse(engine: Engine, request: Request) -> Response | None:
+    """None for a device that is known."""
+    try:
+        _find_device(engine, request)
+    except _RequestError as error:
+        return JSONResponse({"detail": error.detail}, status_code=error.status)
+    except SQLAlchemyError as error:
+        return _no_database(error)
+    return None
+
+
+def _no_database(error: SQLAlchemyError) -> Response:
+    log.error("the database does not answer: %s", type(error).__name__)
+    detail = {"detail": "the database does not answer"}
+    return JSONResponse(detail, status_code=503, headers={"Retry-After": "5"})
 
 
 def _find_device(engine: Engine, request: Request) -> Device:

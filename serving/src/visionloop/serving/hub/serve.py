@@ -22,6 +22,7 @@ def serve_hub(
     certificate: Path | None = None,
     key: Path | None = None,
     behind_proxy: bool = False,
+    releases: Path | None = None,
 ) -> None:
     """Serve until it is stopped.
 
@@ -35,6 +36,8 @@ def serve_hub(
         PEM files; without them only loopback is served, or a proxy that ends TLS.
     behind_proxy : bool
         Something in front ends TLS.
+    releases : Path or None
+        Folder of releases that devices may fetch.
 
     Raises
     ------
@@ -43,6 +46,8 @@ def serve_hub(
     """
     if (certificate is None) != (key is None):
         raise ConfigError("hub", "needs both a certificate and its key, or neither")
+    if releases is not None and not releases.is_dir():
+        raise ConfigError(str(releases), "there is no such folder")
     for file in filter(None, (certificate, key)):
         if not file.is_file():
             raise ConfigError(str(file), "there is no such file")
@@ -54,7 +59,7 @@ def serve_hub(
         )
     import uvicorn
 
-    app = create_app(open_database(database))
+    app = create_app(open_database(database), releases=releases)
     scheme = "http" if certificate is None else "https"
     say_step(f"hub: {scheme}://{host}:{port}/v1/events")
     uvicorn.run(

@@ -5,15 +5,12 @@ value of a picture is the mean of the largest part of its map. With ``limit``, t
 so many held-out normal pictures stay below as was asked, the confidence is
 ``raw / (raw + limit)``: one half at the limit, whatever the family.
 
-The limit is the split-conformal one (Vovk et al., 2005; Lei et al., 2018, arXiv 1604.04173): of n
-held-out normal pictures the ``ceil((n + 1)(1 - rate))``-th smallest raw value. A new normal
-picture that is exchangeable with them is above it with a probability of at most ``rate``. Several
-pictures of one view are not exchangeable one by one: then the rate holds over views only roughly.
+The limit is a conformal one in which every group of held-out pictures has one vote; see
+``false_alarm_limit``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +26,7 @@ from visionloop.serving.images import read_image
 from visionloop.serving.manifest import ImageInput, ModelOutputs
 from visionloop.serving.preprocess import make_batch
 from visionloop.training.families.anomaly_picture import draw_anomalies
+from visionloop.training.families.false_alarm_limit import HeldOut, choose_limit
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.resume import EpochRow
 
@@ -36,8 +34,8 @@ __all__ = [
     "OUTPUTS",
     "AnomalyForExport",
     "AnomalySplit",
-    "choose_limit",
     "finish",
+    "largest",
     "normal_split",
     "raw_values",
     "refuse_heads",
@@ -48,8 +46,6 @@ OUTPUTS = ModelOutputs(
 )
 BATCH = 16
 LEAST_NORMAL = 2
-ABOVE_ALL = 0.01
-"""Share by which the limit lies above the largest value where that is the limit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +56,23 @@ class AnomalySplit:
     ----------
     paths : sequence of Path
     is_anomalous : bool array (N,)
+    groups : str array (N,)
+        Pictures of one group are alike.
     """
 
     paths: Sequence[Path]
     is_anomalous: NDArray[np.bool_]
+    groups: NDArray[np.str_]
 
     @property
     def normal(self) -> list[Path]:
         """The normal ones."""
         return [p for p, bad in zip(self.paths, self.is_anomalous, strict=True) if not bad]
+
+    @property
+    def normal_groups(self) -> NDArray[np.str_]:
+        """The groups of the normal ones."""
+        return self.groups[~self.is_anomalous]
 
 
 class AnomalyForExport(torch.nn.Module):  # type: ignore[misc]
@@ -91,8 +95,7 @@ class AnomalyForExport(torch.nn.Module):  # type: ignore[misc]
     def raw(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Raw values (B,), raw map and embedding."""
         places, embedding = self.network(image)
-        count = max(1, round(self.top_share * int(places.shape[1]) * int(places.shape[2])))
-        return places.flatten(1).topk(count, dim=1).values.mean(dim=1), places, embedding
+        return largest(places, self.top_share).mean(dim=1), places, embedding
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """float32 (B, 3, H, W) to (probabilities, embedding, heatmap)."""
@@ -100,6 +103,12 @@ class AnomalyForExport(torch.nn.Module):  # type: ignore[misc]
         confidence = raw / (raw + self.limit)
         probabilities = torch.stack([1 - confidence, confidence], dim=1)
         return probabilities, embedding, places / (places + self.limit)
+
+
+def largest(places: torch.Tensor, share: float) -> torch.Tensor:
+    """The largest values of maps (B, h, w), so large a part of them; at least one, (B, count)."""
+    count = max(1, round(share * int(places.shape[1]) * int(places.shape[2])))
+    return places.flatten(1).topk(count, dim=1).values
 
 
 def normal_split(job: TrainingJob, name: str) -> AnomalySplit:
@@ -113,7 +122,8 @@ def normal_split(job: TrainingJob, name: str) -> AnomalySplit:
     rows = job.version.split(name)
     paths = [job.version.images / file_name for file_name in rows["file_name"]]
     bad = job.version.class_ids(rows["sample_id"].tolist()) == 1
-    found = AnomalySplit(paths, np.asarray(bad, np.bool_))
+    groups = np.array(rows["group"].astype(str).tolist(), dtype=np.str_)
+    found = AnomalySplit(paths, np.asarray(bad, np.bool_), groups)
     if name == "train":
         normal = len(found.normal)
         if normal < LEAST_NORMAL:
@@ -141,37 +151,6 @@ def raw_values(
     return np.concatenate(values).astype(np.float64) if values else np.zeros(0)
 
 
-def choose_limit(held_out: NDArray[np.float64], rate: float) -> tuple[float, str]:
-    """The conformal limit for a false-alarm rate, and a word where it cannot be guaranteed.
-
-    Parameters
-    ----------
-    held_out : float array (N,)
-        Raw values of normal pictures that were not learned from.
-    rate : float
-        Asked share of new normal pictures above the limit.
-
-    Raises
-    ------
-    DataError
-        If there is none.
-    """
-    count = len(held_out)
-    if not count:
-        raise DataError("held-out normal pictures", "there is none to set the limit by")
-    place = math.ceil((count + 1) * (1 - rate))
-    ordered = np.sort(held_out)
-    if place < count:
-        # Half-way to the next one, so that no held-out picture lies exactly on the limit.
-        return float(ordered[place - 1] + ordered[place]) / 2, ""
-    highest = float(ordered[-1]) * (1 + ABOVE_ALL)
-    if place == count:
-        return highest, ""
-    needed = math.ceil(1 / rate) - 1
-    why = f"{count} held-out normal pictures cannot show a rate of {rate:g}: {needed} would"
-    return highest, why
-
-
 def refuse_heads(job: TrainingJob) -> None:
     """Anomaly families have no mode but ``full``.
 
@@ -194,6 +173,7 @@ def finish(
     spec: ImageInput,
     architecture: dict[str, Any],
     row: EpochRow,
+    others: HeldOut | None = None,
 ) -> TrainedModel:
     """Set the limit by held-out normal pictures, measure, draw, and hand the model over.
 
@@ -205,6 +185,8 @@ def finish(
         From which the family builds it again; the limit is added.
     row : dict
         Of the epoch, to which the figures are added.
+    others : HeldOut or None
+        Normal train pictures, each judged without its own group; they have votes too.
 
     Raises
     ------
@@ -223,11 +205,14 @@ def finish(
             "learned from",
             "annotate more normal pictures, or give the val split a share: data.split",
         )
-    limit, why = choose_limit(normal, params.false_alarm_rate)
+    held_out = HeldOut(normal, val.normal_groups)
+    held_out = held_out if others is None else held_out + others
+    limit, why = choose_limit(held_out, params.false_alarm_rate)
     if why:
         say_step(why)
     whole.limit.fill_(max(limit, 1e-12))
-    metrics = {**row, "limit": limit, "held_out_normal": float(len(normal)),
+    metrics = {**row, "limit": limit, "held_out_normal": float(len(held_out.values)),
+               "held_out_groups": float(held_out.group_count),
                "asked_false_alarm_rate": params.false_alarm_rate,
                "val_false_alarm_rate": float((normal > limit).mean())}  # fmt: skip
     if val.is_anomalous.any():

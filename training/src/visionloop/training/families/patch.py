@@ -133,13 +133,20 @@ class PatchMemory(torch.nn.Module):  # type: ignore[misc]
         return nearest.sqrt().reshape(-1, rows, columns)
 
 
-def join_layers(layers: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Features of several layers, averaged over 3 x 3 places, on the grid of the first."""
-    size = layers[0].shape[-2:]
+def join_layers(layers: Sequence[torch.Tensor], grid: Sequence[int] | None = None) -> torch.Tensor:
+    """Features of several layers, averaged over 3 x 3 places, on one grid: that of the first.
+
+    Finer layers are averaged down to a coarser grid where it divides them.
+    """
+    # Plain numbers: an export by tracing must not take them for values that vary.
+    size = tuple(int(one) for one in (layers[0].shape[-2:] if grid is None else grid))
     parts = []
     for one in layers:
+        rows, columns = int(one.shape[-2]), int(one.shape[-1])
+        if rows > size[0] and rows % size[0] == 0 and columns % size[1] == 0:
+            one = functional.avg_pool2d(one, (rows // size[0], columns // size[1]))
         near = functional.avg_pool2d(one, 3, stride=1, padding=1)
-        if near.shape[-2:] != size:
+        if tuple(near.shape[-2:]) != size:
             near = functional.interpolate(near, size=size, mode="bilinear", align_corners=False)
         parts.append(near)
     return torch.cat(parts, dim=1)

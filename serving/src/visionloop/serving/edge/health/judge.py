@@ -58,9 +58,15 @@ FROZEN_SHARE = 0.15
 STILL = 0.05
 """Usual change in grey levels of a camera that hardly changes at all."""
 FLAT = 0.5
-"""Median structure by the reference's below which something flat is in front."""
+"""Share of the view in which structure is gone, from which something flat is in front."""
+STANDS_STILL = 0.4
+"""Change by the least usual one below which something stands in front: less than ever happens."""
 STILL_THERE = 0.5
 """Share of the view that may be lost while contrast and detail of the rest are judged."""
+LEAST_CHROMA = 1.5
+"""Mean colour of a camera that is known to send colours; rounding alone makes less."""
+COLOURLESS = 0.2
+"""Share of its usual colour below which a camera sends none."""
 SUSPECT = 0.75
 """Share of a limit from which the reference no longer follows."""
 
@@ -197,7 +203,9 @@ class CameraHealth:
             if not (seen["dark"] or seen["white"]):
                 learned.learn(one, self.measures, params.learn_looks)
             return self._settle(seen, now, "")
-        measures = self.measures = measure(look, self._before, self._now, reference)
+        measures = self.measures = measure(
+            look, self._before, self._now, reference, learned.usual_likeness
+        )
         seen = self._light(measures, reference.white) | {"lost": False}
         is_frozen = self._is_frozen(measures, now)
         if not (seen["dark"] or seen["white"]):
@@ -206,7 +214,7 @@ class CameraHealth:
             seen |= self._mode(measures, seen)
         changes = self._settle(seen, now, _describe(measures))
         if learned.reference is reference and not self._is_suspect(seen, measures):
-            learned.follow(one, passed, params.follow_s)
+            learned.follow(one, measures, passed, params.follow_s)
             learned.note_change(measures.change)
         return changes + self._relearn(now)
 
@@ -252,17 +260,28 @@ class CameraHealth:
         if find_move(self._now.structure, reference.structure) is not None:
             return False
         light = (self._now.light + 4) / (reference.light + 4)
-        is_still = seen.change is not None and seen.change < 0.4 * self._learned.usual_change
-        return seen.flat < FLAT or is_still or not 0.65 < light < 1.5
+        change = float("inf") if seen.change is None else seen.change
+        share = change / self._learned.usual_change
+        is_other = not 0.75 < light < 1.33
+        return (
+            seen.flat_share >= FLAT
+            or share < STANDS_STILL
+            or (is_other and share < 1)
+            or not 0.65 < light < 1.5
+        )
 
     def _mode(self, seen: Measures, found: dict[Condition, bool]) -> dict[Condition, bool]:
         """Infrared: a camera of colours sends none, and still shows its view."""
-        chroma = self._learned.usual_chroma
-        if seen.chroma is None or chroma is None or chroma < 2 * self.params.infrared_chroma:
+        usual = self._learned.usual_chroma
+        if seen.chroma is None or usual is None or usual < LEAST_CHROMA:
             return {}
         if found.get("covered"):
             return {}
-        return {"infrared": seen.chroma < self.params.infrared_chroma}
+        # Where there never was much colour, what is left must be next to none.
+        # Fog takes colour and contrast alike.
+        kept = min(1.0, seen.contrast)
+        limit = min(self.params.infrared_chroma, COLOURLESS * usual * kept)
+        return {"infrared": seen.chroma < limit}
 
     def _settle(self, seen: dict[Condition, bool], now: float, reason: str) -> list[HealthChange]:
         changes = []

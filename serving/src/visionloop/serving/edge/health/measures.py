@@ -8,6 +8,7 @@ Sensor noise is measured between two looks and taken off what counts as detail.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,13 +16,21 @@ from numpy.typing import NDArray
 
 from visionloop.serving.edge.health.look import Look, block_means, high_pass
 
-__all__ = ["Measures", "Smoothed", "measure"]
+__all__ = ["Measures", "Smoothed", "likeness_of", "measure"]
 
 TEXTURED = 8.0
-"""Variance of the high-passed coarse picture from which a block can be compared."""
+"""Variance of the high-passed coarse picture from which a block can be compared by one look."""
 FEWEST_BLOCKS = 5
 SAME = 0.5
-"""Correlation of a block from which it shows what it showed."""
+"""Correlation of a textured block from which it shows what it showed."""
+RECOGNISED = 0.3
+"""Usual correlation with the reference from which a block with less structure counts too."""
+STILL_RECOGNISED = 0.35
+"""Share of its usual correlation from which such a block shows what it showed."""
+FLAT_ENERGY = 0.25
+"""Share of a block's energy, by its light, below which it is flat."""
+NOISIER = 2.0
+"""Times the reference's noise at which weak structure is no longer looked for."""
 GONE = 0.08
 """Share of a block's structure that is only the memory of the looks before."""
 WHITE = 248
@@ -31,7 +40,7 @@ NEWEST = 0.45
 Blocks = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measures:
     """One look in numbers.
 
@@ -46,18 +55,19 @@ class Measures:
     change : float or None
         Mean difference to the look before, in grey levels.
     lost : float
-        Share of the textured view that no longer shows what it showed.
-    flat : float
-        How strong the structure is in the middle of its distribution, by the reference; near 0
-        something without texture hides most of the view.
+        Share of the view, as far as it can be compared, that no longer shows what it showed.
+    likeness : float32 array (6, 10)
+        Correlation of each block with the reference.
+    flat_share : float
+        Share of the same blocks whose structure is gone without another one in its place.
     contrast : float
         Contrast where the view is the same, by the reference and by its light; 1 is unchanged.
     detail : float or None
         Fine detail by the reference, beyond what contrast explains; 1 is unchanged. None where
         noise hides it.
-    is_comparable : bool
-        There are enough places with structure; else nothing is known of what is lost, and
-        contrast and detail are those of the whole view.
+    is_textured : bool
+        There are enough places with strong structure; else contrast and detail are those of the
+        whole view.
     chroma : float or None
     """
 
@@ -66,10 +76,11 @@ class Measures:
     white: float
     change: float | None
     lost: float
-    flat: float
+    likeness: Blocks
+    flat_share: float
     contrast: float
     detail: float | None
-    is_comparable: bool
+    is_textured: bool
     chroma: float | None
 
 
@@ -125,7 +136,13 @@ class Smoothed:
         )
 
 
-def measure(look: Look, before: Look | None, now: Smoothed, reference: Smoothed) -> Measures:
+def measure(
+    look: Look,
+    before: Look | None,
+    now: Smoothed,
+    reference: Smoothed,
+    usual: Blocks | None = None,
+) -> Measures:
     """Compare.
 
     Parameters
@@ -136,53 +153,102 @@ def measure(look: Look, before: Look | None, now: Smoothed, reference: Smoothed)
         The last few looks.
     reference : Smoothed
         What the camera shows when it is well.
+    usual : float32 array (6, 10) or None
+        The likeness of its blocks while it is well: asphalt and bare walls have little structure,
+        but the same for weeks. None: blocks with strong structure alone are compared.
     """
     counts = cv2.calcHist([look.fine], [0], None, [256], [0, 256]).ravel()
     pixels = look.fine.size
     bright = int(np.searchsorted(np.cumsum(counts), 0.99 * pixels))
     change = None if before is None else float(cv2.norm(look.fine, before.fine, cv2.NORM_L1))
-    known = block_means(reference.structure**2)
-    textured = known > TEXTURED
-    is_comparable = bool(textured.sum() >= FEWEST_BLOCKS)
-    if is_comparable:
-        lost, contrast, detail = _compare(now, reference, known, textured)
+    blocks = _Blocks.of(now, reference)
+    textured = blocks.known > TEXTURED
+    is_textured = bool(textured.sum() >= FEWEST_BLOCKS)
+    if is_textured:
+        contrast, detail = _compare(now, reference, blocks, textured)
     else:  # asphalt, a bare wall: what is there is fine and everywhere
-        lost, contrast, detail = 0.0, *_compare_plain(now, reference)
+        contrast, detail = _compare_plain(now, reference)
+    lost, flat_share = _lost_shares(now, reference, blocks, usual)
     return Measures(
         light=float(look.coarse.mean()),
         bright=float(bright),
         white=float(counts[WHITE:].sum() / pixels),
         change=None if change is None else change / pixels,
         lost=lost,
-        flat=_flatness(now, reference),
+        likeness=blocks.likeness,
+        flat_share=flat_share,
         contrast=contrast,
         detail=detail,
-        is_comparable=is_comparable,
+        is_textured=is_textured,
         chroma=look.chroma,
     )
 
 
-def _compare(
-    now: Smoothed, reference: Smoothed, known: Blocks, textured: NDArray[np.bool_]
-) -> tuple[float, float, float | None]:
-    seen = block_means(now.structure**2)[textured]
-    shared = block_means(now.structure * reference.structure)[textured]
-    known = known[textured]
-    likeness = shared / np.sqrt(np.maximum(known * seen, 1e-6))
+def likeness_of(now: Smoothed, reference: Smoothed) -> Blocks:
+    """Correlation of each block with the reference: float32 (6, 10), in [-1, 1]."""
+    return _Blocks.of(now, reference).likeness
+
+
+class _Blocks(NamedTuple):
+    """Energy of both by block, what of the reference is left, and how alike both are."""
+
+    known: Blocks
+    seen: Blocks
+    shared: Blocks
+    likeness: Blocks
+
+    @classmethod
+    def of(cls, now: Smoothed, reference: Smoothed) -> _Blocks:
+        known = block_means(reference.structure**2)
+        seen = block_means(now.structure**2)
+        shared = block_means(now.structure * reference.structure)
+        likeness = shared / np.sqrt(np.maximum(known * seen, 1e-6))
+        return cls(known, seen, shared, np.asarray(likeness, np.float32))
+
+    def is_same(self, limit: Blocks | float, light: float) -> NDArray[np.bool_]:
+        """Whether a block is like the reference, and not only by what is remembered of it."""
+        is_there = self.shared >= GONE * min(1.0, light) * self.known
+        return np.asarray((self.likeness >= limit) & is_there)
+
+
+def _lost_shares(
+    now: Smoothed, reference: Smoothed, blocks: _Blocks, usual: Blocks | None
+) -> tuple[float, float]:
+    """Shares that are lost, and flat.
+
+    Of the blocks that can be compared: those with strong structure, and those that the camera
+    itself has been seen to show again and again, each by its own measure.
+    """
     light = _light_ratio(now, reference)
-    is_same = (likeness >= SAME) & (shared / known >= GONE * min(1.0, light))
-    lost = 1 - float(is_same.mean())
-    if not is_same.any():
-        return lost, 1.0, None
-    gain = np.maximum(shared / known, 0.02)[is_same]
+    textured = blocks.known > TEXTURED
+    counted, limit = textured, np.full_like(blocks.known, SAME)
+    if usual is not None and now.noise <= NOISIER * reference.noise + 1:
+        counted = textured | (usual >= RECOGNISED)
+        limit = np.where(textured, SAME, np.minimum(SAME, STILL_RECOGNISED * usual))
+    if counted.sum() < FEWEST_BLOCKS:
+        return 0.0, 0.0
+    is_same = blocks.is_same(limit, light)
+    is_flat = blocks.seen < FLAT_ENERGY * light**2 * blocks.known
+    return 1 - float(is_same[counted].mean()), float(is_flat[counted].mean())
+
+
+def _compare(
+    now: Smoothed, reference: Smoothed, blocks: _Blocks, textured: NDArray[np.bool_]
+) -> tuple[float, float | None]:
+    """Contrast and detail where the view is the same."""
+    light = _light_ratio(now, reference)
+    chosen = textured & blocks.is_same(SAME, light)
+    if not chosen.any():
+        return 1.0, None
+    gain = np.maximum(blocks.shared[chosen] / blocks.known[chosen], 0.02)
     contrast = float(np.median(gain)) / light
-    fine = reference.detail[textured][is_same] - reference.noise
-    left = now.detail[textured][is_same] - now.noise
+    fine = reference.detail[chosen] - reference.noise
+    left = now.detail[chosen] - now.noise
     is_seen = fine * gain**2 > 0.5 * now.noise
     if not is_seen.any():
-        return lost, contrast, None
+        return contrast, None
     ratio = np.sqrt(np.maximum(left, 0)[is_seen] / np.maximum(fine[is_seen], 1e-3))
-    return lost, contrast, float(np.median(ratio / gain[is_seen]))
+    return contrast, float(np.median(ratio / gain[is_seen]))
 
 
 def _compare_plain(now: Smoothed, reference: Smoothed) -> tuple[float, float | None]:

@@ -34,10 +34,10 @@ class HealthParams(StrictModel):
         default=0.55, gt=0, le=1, description="share of white pixels: blown out"
     )
     covered_share: float = Field(
-        default=0.55, gt=0, le=1, description="share of the view whose structure is gone: covered"
+        default=0.5, gt=0, le=1, description="share of the view whose structure is gone: covered"
     )
     moved_share: float = Field(
-        default=0.7, gt=0, le=1, description="share of the view that shows something else: moved"
+        default=0.6, gt=0, le=1, description="share of the view that shows something else: moved"
     )
     fogged_contrast: float = Field(
         default=0.5, gt=0, lt=1, description="contrast by that of the reference: fogged"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visionloop.core.files import write_bytes
-from visionloop.serving.edge.health.measures import Measures, Smoothed
+from visionloop.serving.edge.health.measures import Measures, Smoothed, likeness_of
 
 __all__ = ["Learned", "load_learned", "save_learned"]
 
@@ -20,6 +21,8 @@ FIRST_FOLLOW_S = 30.0
 LEARN_WEIGHT = 0.3
 CHANGE_GROWTH, CHANGE_FALL = 1.01, 0.97
 CHANGE_START = 1e9
+LIKENESS_LOOKS = 20.0
+"""The usual likeness of blocks is that of about so many looks."""
 
 
 @dataclass(eq=False)
@@ -43,6 +46,7 @@ class Learned:
     followed_s: float = 0.0
     references: dict[bool, Smoothed] = field(default_factory=dict)
     anchors: dict[bool, tuple[float, float]] = field(default_factory=dict)
+    likeness: dict[bool, NDArray[np.float32]] = field(default_factory=dict)
     usual_change: float = CHANGE_START
     usual_chroma: float | None = None
 
@@ -50,6 +54,11 @@ class Learned:
     def reference(self) -> Smoothed | None:
         """The reference of the present mode."""
         return self.references.get(self.is_infrared)
+
+    @property
+    def usual_likeness(self) -> NDArray[np.float32] | None:
+        """How alike blocks are to the reference while all is well: float32 (6, 10)."""
+        return self.likeness.get(self.is_infrared)
 
     @property
     def contrast_drift(self) -> float:
@@ -74,11 +83,15 @@ class Learned:
             reference = _median(self.forming)
             self.references[self.is_infrared] = reference
             self.anchors[self.is_infrared] = _strength(reference)
+            alike = [likeness_of(look, reference) for look in self.forming]
+            self.likeness[self.is_infrared] = np.median(np.stack(alike), axis=0)
             self.forming, self.followed_s = [], 0.0
 
-    def follow(self, one: Smoothed, passed: float, follow_s: float) -> None:
+    def follow(self, one: Smoothed, seen: Measures, passed: float, follow_s: float) -> None:
         """Move the reference towards a healthy look."""
         reference = self.references[self.is_infrared]
+        likeness = self.likeness[self.is_infrared]
+        likeness += (seen.likeness - likeness) / LIKENESS_LOOKS
         # What passed by in the first looks is forgotten soon.
         self.followed_s += passed
         reference.mix(one, min(1.0, passed / min(follow_s, FIRST_FOLLOW_S + self.followed_s)))
@@ -106,6 +119,7 @@ class Learned:
         """Learn anew."""
         self.references.clear()
         self.anchors.clear()
+        self.likeness.clear()
         self.forming, self.followed_s = [], 0.0
 
     def _drift(self, which: int) -> float:
@@ -130,6 +144,7 @@ def save_learned(path: Path, learned: Learned) -> None:
         name = "infrared" if mode else "colour"
         content[f"{name}_structure"] = reference.structure
         content[f"{name}_detail"] = reference.detail
+        content[f"{name}_likeness"] = learned.likeness[mode]
         levels = (reference.noise, reference.light, reference.white, *learned.anchors[mode])
         content[f"{name}_levels"] = np.array(levels)
     buffer = io.BytesIO()
@@ -151,6 +166,8 @@ def load_learned(path: Path) -> Learned | None:
                 noise, light, white, *anchor = (float(v) for v in content[f"{name}_levels"])
                 structure = np.asarray(content[f"{name}_structure"], np.float32)
                 detail = np.asarray(content[f"{name}_detail"], np.float32)
+                likeness = np.asarray(content[f"{name}_likeness"], np.float32)
+                learned.likeness[is_infrared] = likeness
                 learned.references[is_infrared] = Smoothed(structure, detail, noise, light, white)
                 learned.anchors[is_infrared] = (anchor[0], anchor[1])
             return learned

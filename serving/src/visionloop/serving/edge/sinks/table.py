@@ -6,16 +6,14 @@ and a row in ``SINKS``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from visionloop.core.errors import ConfigError
 from visionloop.core.plugins import resolve
 from visionloop.core.privacy import mask_secrets
+from visionloop.serving.edge import access
 from visionloop.serving.edge.events import Event
 from visionloop.serving.edge.sinks.params import SinkParams
 
@@ -90,24 +88,7 @@ class SinkContext:
             If it is not where the parameters say.
         """
         subject = f"sink '{params.name}'"
-        if params.token_env:
-            token = os.environ.get(params.token_env)
-            if token is None:
-                raise ConfigError(
-                    subject, f"the environment variable {params.token_env} is not set"
-                )
-            return token
-        if not params.token_file:
-            return ""
-        path = self.root / params.token_file
-        try:
-            return path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise ConfigError(
-                subject,
-                f"the token file {path} cannot be read",
-                "write the token into it, and nothing else",
-            ) from None
+        return access.read_token(subject, params.token_env, params.token_file, root=self.root)
 
 
 class Sink(Protocol):
@@ -156,18 +137,10 @@ def check_address(params: SinkParams, safe: str, plain: str) -> None:
     ConfigError
         Naming the sink.
     """
-    subject = f"sink '{params.name}'"
-    parts = urlsplit(params.address)
-    if parts.scheme not in (safe, plain) or not parts.hostname:
-        raise ConfigError(subject, f"its address must begin with {safe}://")
-    if parts.username or parts.password:
-        raise ConfigError(
-            subject, "its address holds a password", "use token_env or token_file instead"
-        )
-    is_here = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
-    if parts.scheme == plain and not (is_here or params.allow_plaintext):
-        raise ConfigError(
-            subject,
-            f"{plain}:// would send events unencrypted",
-            f"use {safe}://, or set allow_plaintext: true for a network that you trust",
-        )
+    access.check_address(
+        f"sink '{params.name}'",
+        params.address,
+        safe,
+        plain,
+        is_plain_allowed=params.allow_plaintext,
+    )

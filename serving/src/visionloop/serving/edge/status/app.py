@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request, Response
 from jinja2 import Environment, FileSystemLoader, select_autoescape
+from prometheus_client import CollectorRegistry
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 
 from visionloop.serving.edge.device_state import CameraFigures, DeviceState
@@ -53,47 +54,15 @@ def create_status_app(
         The page renews itself.
     """
     app = FastAPI(title="visionloop edge", docs_url=None, redoc_url=None, openapi_url=None)
-    registry = make_registry(read_state)
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters |= {"duration": say_duration, "size": say_size}
-    cookie = hashlib.sha256(f"status page {token}".encode()).hexdigest()
-
-    def may_look(request: Request) -> bool:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), token.encode()):
-            return True
-        return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), cookie.encode())
+    door, pages = _Door(token), _make_pages()
 
     def page(name: str, status: int = 200, **values: object) -> HTMLResponse:
         text = pages.get_template(name).render(**values)
         return HTMLResponse(text, status_code=status, headers=HEADERS)
 
-    @app.get("/alive")
-    def alive() -> PlainTextResponse:
-        return PlainTextResponse("alive\n")
-
-    @app.get("/login")
-    def login() -> Response:
-        return page("login.html.j2", has_failed=False)
-
-    @app.post("/login")
-    async def enter(request: Request) -> Response:
-        body = await request.body() if _is_small(request) else b""
-        given = parse_qs(body.decode(errors="replace")).get("token", [""])[0].strip()
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            return page("login.html.j2", 401, has_failed=True)
-        answer = RedirectResponse("/", status_code=303, headers=HEADERS)
-        answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", max_age=30 * 86_400)
-        return answer
-
     @app.get("/")
     def status(request: Request, show: str = "") -> Response:
-        if not may_look(request):
+        if not door.may_pass(request):
             return RedirectResponse("/login", status_code=303, headers=HEADERS)
         state = read_state()
         cameras = sorted(state.cameras.values(), key=lambda one: (not is_in_trouble(one), one.name))
@@ -107,9 +76,75 @@ def create_status_app(
             refresh_s=refresh_s,
         )
 
+    _add_login(app, door, page)
+    _add_files(app, door, read_picture, make_registry(read_state))
+    return app
+
+
+class _Door:
+    """Who may look: programs by the token, browsers by the cookie that they got for it."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+        self.cookie = hashlib.sha256(f"status page {token}".encode()).hexdigest()
+
+    def is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self._token)
+
+    def may_pass(self, request: Request) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.is_token(given):
+            return True
+        shown = request.cookies.get(COOKIE, "").encode()
+        return hmac.compare_digest(shown, self.cookie.encode())
+
+
+def _make_pages() -> Environment:
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= {"duration": say_duration, "size": say_size}
+    return pages
+
+
+def _add_login(app: FastAPI, door: _Door, page: Callable[..., HTMLResponse]) -> None:
+    """The way in, and the one path that is open."""
+
+    @app.get("/alive")
+    def alive() -> PlainTextResponse:
+        return PlainTextResponse("alive\n")
+
+    @app.get("/login")
+    def login() -> Response:
+        return page("login.html.j2", has_failed=False)
+
+    @app.post("/login")
+    async def enter(request: Request) -> Response:
+        body = await request.body() if _is_small(request) else b""
+        given = parse_qs(body.decode(errors="replace")).get("token", [""])[0].strip()
+        if not door.is_token(given):
+            return page("login.html.j2", 401, has_failed=True)
+        answer = RedirectResponse("/", status_code=303, headers=HEADERS)
+        answer.set_cookie(
+            COOKIE, door.cookie, httponly=True, samesite="strict", max_age=30 * 86_400
+        )
+        return answer
+
+
+def _add_files(
+    app: FastAPI,
+    door: _Door,
+    read_picture: Callable[[str], bytes | None],
+    registry: CollectorRegistry,
+) -> None:
+    """What is no page: last pictures, and metrics."""
+
     @app.get("/pictures/{camera}")
     def picture(request: Request, camera: str) -> Response:
-        if not may_look(request):
+        if not door.may_pass(request):
             return PlainTextResponse("no token\n", status_code=401, headers=HEADERS)
         content = read_picture(camera)
         if content is None:
@@ -118,11 +153,9 @@ def create_status_app(
 
     @app.get("/metrics")
     def metrics(request: Request) -> Response:
-        if not may_look(request):
+        if not door.may_pass(request):
             return PlainTextResponse("no token\n", status_code=401, headers=HEADERS)
         return Response(render_metrics(registry), headers=HEADERS | {"Content-Type": CONTENT_TYPE})
-
-    return app
 
 
 def is_in_trouble(camera: CameraFigures) -> bool:

@@ -57,6 +57,7 @@ class StatusServer:
         self._token = self._find_token()
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+        self._is_over = threading.Event()
 
     @property
     def address(self) -> str:
@@ -64,7 +65,25 @@ class StatusServer:
         return f"http://{self._params.host}:{self._params.port}/"
 
     def start(self) -> None:
-        """Begin to serve; a port that is taken is said and costs only the page."""
+        """Begin to serve; a port that is taken is said and costs only the page.
+
+        All that only the page needs is imported in its thread: cameras do not wait for it.
+        """
+        self._thread = threading.Thread(target=self._serve, name="status page", daemon=True)
+        self._thread.start()
+        if self._params.host not in ("127.0.0.1", "::1", "localhost"):
+            say_step("edge: the status page is open to the network, without encryption")
+        say_step(f"edge: status page at {self.address}, {self._where()}")
+
+    def stop(self) -> None:
+        """End."""
+        self._is_over.set()
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(START_S)
+
+    def _serve(self) -> None:
         import uvicorn
 
         from visionloop.serving.edge.status.app import create_status_app
@@ -84,20 +103,8 @@ class StatusServer:
             server_header=False,
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._serve, name="status page", daemon=True)
-        self._thread.start()
-        if self._params.host not in ("127.0.0.1", "::1", "localhost"):
-            say_step("edge: the status page is open to the network, without encryption")
-        say_step(f"edge: status page at {self.address}, {self._where()}")
-
-    def stop(self) -> None:
-        """End."""
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
-            self._thread.join(START_S)
-
-    def _serve(self) -> None:
-        assert self._server is not None
+        if self._is_over.is_set():
+            return
         try:
             self._server.run()
         except SystemExit:  # uvicorn's way to say that it cannot listen there

@@ -27,7 +27,7 @@ def send(url: str, headers, content: bytes) -> httpx.Response:
 def test_sigterm_not_ready_at_once_still_answering_then_gone(
     make_plant, slow_classifier, start_command, wait_until, bearer, kit, png
 ) -> None:
-    plant = make_plant(drain_s=1.0, lanes=1)
+    plant = make_plant(drain_s=3.0, lanes=1)
     plant.release(slow_classifier(layers=60))
     server = start_command(plant.workspace)
     files = [("f", (f"{n}.png", png(kit.grey_image(99, seed=n)))) for n in range(16)]
@@ -43,7 +43,7 @@ def test_sigterm_not_ready_at_once_still_answering_then_gone(
     def ask() -> None:
         # Sent while it drains, answered (more than half a second of work) when it has stopped
         # listening.
-        time.sleep(max(0.0, 0.8 - (time.monotonic() - began)))
+        time.sleep(max(0.0, 2.6 - (time.monotonic() - began)))
         options = {"headers": bearer, "timeout": 30, "trust_env": False}
         late.append(httpx.post(f"{server.url}/v1/predict", files=files, **options))
 

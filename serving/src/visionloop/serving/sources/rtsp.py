@@ -24,6 +24,9 @@ class RtspSource(LiveSource):
     marks as damaged are left out, and what follows up to the next key frame.
     """
 
+    _has_worked = False
+    """An address that gave pictures is right: what it refuses now is a camera that starts up."""
+
     def packets(self) -> Iterator[Any]:
         """Compressed packets (av.Packet) of one connection after another, not decoded.
 
@@ -58,7 +61,7 @@ class RtspSource(LiveSource):
                 stream = container.streams.video[0]
                 stream.codec_context.thread_count = 1
                 for packet in container.demux(stream):
-                    has_begun = True
+                    has_begun = self._has_worked = True
                     yield packet
                     if self._watcher.should_stop():
                         return
@@ -72,6 +75,9 @@ class RtspSource(LiveSource):
 
         if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
             return self._refusal("refuses this user or password", "check the credentials")
+        starting_up = (av.error.HTTPNotFoundError, av.error.InvalidDataError, IndexError)
+        if self._has_worked and isinstance(error, starting_up):
+            return self._fault("answers, but sends no pictures yet")
         if isinstance(error, av.error.HTTPNotFoundError):
             return self._refusal("has no such stream (404)", "check the end of the address")
         if isinstance(error, av.error.HTTPClientError):

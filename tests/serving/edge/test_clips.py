@@ -23,6 +23,10 @@ def fill(ring: PacketRing, path) -> int:
     return count
 
 
+def write(ring: PacketRing, path, said: list[str]) -> None:
+    said.append(ring.write(path, 1.0, 3.0))
+
+
 def test_a_clip_is_whole_after_the_stream_was_closed_and_for_several_at_once(tmp_path, film):
     generator = np.random.default_rng(0)
     frames = [generator.integers(0, 255, (96, 128, 3), np.uint8) for _ in range(45)]
@@ -33,10 +37,7 @@ def test_a_clip_is_whole_after_the_stream_was_closed_and_for_several_at_once(tmp
         waste = [bytearray(4096) for _ in range(500)]  # what was freed is used by others
         clips = [tmp_path / f"{round_number}-{n}.mp4" for n in range(4)]
         said: list[str] = []
-        writers = [
-            threading.Thread(target=lambda one=one: said.append(ring.write(one, 1.0, 3.0)))
-            for one in clips
-        ]
+        writers = [threading.Thread(target=write, args=(ring, one, said)) for one in clips]
         for writer in writers:
             writer.start()
         for writer in writers:

@@ -60,11 +60,17 @@ class RtspSource(LiveSource):
             with av.open(self._address.full(), options=options, timeout=limits) as container:
                 stream = container.streams.video[0]
                 stream.codec_context.thread_count = 1
-                for packet in container.demux(stream):
+                packets = container.demux(stream)
+                asked = time.monotonic()
+                for packet in packets:
+                    # FFmpeg answers the first silence with the packet that it held back.
+                    if has_begun and time.monotonic() - asked >= READ_TIMEOUT_S:
+                        raise TimeoutError
                     has_begun = self._has_worked = True
                     yield packet
                     if self._watcher.should_stop():
                         return
+                    asked = time.monotonic()
         except (OSError, av.FFmpegError, IndexError) as error:
             is_silent = time.monotonic() - start >= OPEN_TIMEOUT_S
             raise self._explain(error, has_begun, is_silent) from None

@@ -112,7 +112,24 @@ def main() -> None:
                 unhappy.kill()
     rows = rows_of(run, given)
     memory = [(round(one.second), round(one.memory_mb, 2)) for one in run.samples[::10]]
-    save_results("soak", rows, minutes=given.minutes, memory_mb=memory, queues=run.queues)
+    happened = [
+        {
+            "kind": fault.kind,
+            "began": round(fault.began, 1),
+            "ended": round(fault.ended, 1),
+            "cameras": follow(run, fault),
+        }
+        for fault in run.faults
+    ]
+    save_results(
+        "soak",
+        rows,
+        minutes=given.minutes,
+        memory_mb=memory,
+        queues=run.queues,
+        deepest_level=run.level,
+        faults=happened,
+    )
 
 
 class RtspServer:
@@ -389,6 +406,15 @@ def fault_rows(run: Run) -> list[dict[str, Any]]:
         claim = "frame rate of the neighbours meanwhile, by that before, at worst"
         rows.append(make_row(claim, min(shares), target=0.95))
     return rows
+
+
+def follow(run: Run, fault: Fault) -> dict[str, list[tuple[float, bool, float]]]:
+    """What was seen of the second server's cameras: second, up, packets; to 60 s after it."""
+    inside = [one for one in run.samples if fault.began - 3 <= one.second <= fault.ended + 60]
+    return {
+        name: [(round(one.second, 1), one.up[name], one.packets[name]) for one in inside]
+        for name in (f"unhappy-{n}" for n in range(1, UNHAPPY + 1))
+    }
 
 
 def neighbours_share(run: Run, fault: Fault) -> float:

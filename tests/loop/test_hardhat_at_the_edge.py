@@ -47,7 +47,7 @@ def write_settings(place: Workspace) -> None:
         "learning_rate": 0.002,
         "allow_scratch": False,
         # Boards have no upper side; people do.
-        "augment": {"strength": "medium", "upside_down": False, "quarter_turns": False},
+        "augment": {"strength": "strong", "upside_down": False, "quarter_turns": False},
         "export": {"min_confidence": 0.25, "max_iou": 0.6},
     }
     data = {"dataset": "elpv", "version": "v1", "split": {"val_fraction": 0.1}}

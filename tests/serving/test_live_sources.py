@@ -257,3 +257,27 @@ def test_c11_sixteen_cameras_return_at_once_and_do_not_storm(rtsp_server):
     assert len(late) >= 16 * 0.6
     crowd = max(sum(moment <= other < moment + 0.25 for other in late) for moment in late)
     assert crowd <= len(late) * 0.5
+
+
+def test_a_refusal_after_a_row_of_faults_waits_as_the_first_one():
+    backoff = Backoff(draw=lambda: 0.0)
+    assert [backoff.failed("lost") for _ in range(5)][-1] == pytest.approx(2.0)
+    assert [backoff.failed("refused") for _ in range(2)] == [10.0, 20.0]
+    assert backoff.failed("lost") == pytest.approx(0.2)
+
+
+def test_c4_a_camera_that_worked_and_answers_nonsense_while_it_starts_is_back_soon(rtsp_server):
+    server = rtsp_server(1)
+    with watching(Viewer(server, address(server))) as (viewer,):
+        viewer.wait_for_frame(5 * SLACK)
+        server.send(signal.SIGKILL)
+        with socket.create_server(("127.0.0.1", server.port)) as booting:
+            booting.settimeout(15 * SLACK)
+            for _ in range(2):
+                connection, _ = booting.accept()
+                connection.recv(4096)
+                connection.sendall(b"not yet\r\n\r\n")
+                connection.close()
+        server.start()
+        viewer.wait_for_frame(10 * SLACK)
+        assert not any("does not speak RTSP" in reason for _, reason in viewer.faults)

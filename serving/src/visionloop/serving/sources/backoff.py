@@ -57,6 +57,7 @@ class Backoff:
     def __init__(self, draw: Callable[[], float] = random.random) -> None:
         self._draw = draw
         self._failures = 0
+        self._kind: FaultKind | None = None
         self._connected_at: float | None = None
         self.ready_at = 0.0
 
@@ -70,7 +71,9 @@ class Backoff:
 
     def failed(self, kind: FaultKind) -> float:
         """A fault; returns the seconds to wait, and sets ``ready_at`` (monotonic clock)."""
-        self._failures += 1
+        # Each kind counts by itself: after a row of short waits one refusal must not cost minutes.
+        self._failures = self._failures + 1 if kind == self._kind else 1
+        self._kind = kind
         self._connected_at = None
         wait_s = backoff_seconds(self._failures, kind, self._draw())
         self.ready_at = time.monotonic() + wait_s

@@ -24,6 +24,9 @@ class RtspSource(LiveSource):
     marks as damaged are left out, and what follows up to the next key frame.
     """
 
+    _has_worked = False
+    """An address that gave pictures is right: what it refuses now is a camera that starts up."""
+
     def packets(self) -> Iterator[Any]:
         """Compressed packets (av.Packet) of one connection after another, not decoded.
 
@@ -57,11 +60,17 @@ class RtspSource(LiveSource):
             with av.open(self._address.full(), options=options, timeout=limits) as container:
                 stream = container.streams.video[0]
                 stream.codec_context.thread_count = 1
-                for packet in container.demux(stream):
-                    has_begun = True
+                packets = container.demux(stream)
+                asked = time.monotonic()
+                for packet in packets:
+                    # FFmpeg answers the first silence with the packet that it held back.
+                    if has_begun and time.monotonic() - asked >= READ_TIMEOUT_S:
+                        raise TimeoutError
+                    has_begun = self._has_worked = True
                     yield packet
                     if self._watcher.should_stop():
                         return
+                    asked = time.monotonic()
         except (OSError, av.FFmpegError, IndexError) as error:
             is_silent = time.monotonic() - start >= OPEN_TIMEOUT_S
             raise self._explain(error, has_begun, is_silent) from None
@@ -72,6 +81,9 @@ class RtspSource(LiveSource):
 
         if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
             return self._refusal("refuses this user or password", "check the credentials")
+        starting_up = (av.error.HTTPNotFoundError, av.error.InvalidDataError, IndexError)
+        if self._has_worked and isinstance(error, starting_up):
+            return self._fault("answers, but sends no pictures yet")
         if isinstance(error, av.error.HTTPNotFoundError):
             return self._refusal("has no such stream (404)", "check the end of the address")
         if isinstance(error, av.error.HTTPClientError):

@@ -72,31 +72,56 @@ class _Ring:
         return pieces[starts[-1] if starts else keys[0] :]
 
 
+class _Template:
+    """What a clip must know of a stream, kept apart from it.
+
+    A clip is often written when the connection, or the file, has ended: the stream's memory is
+    gone then, and whoever read it ended the process.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        import av
+
+        self.time_base: Fraction = stream.time_base
+        self.rate = float(stream.average_rate or 25)
+        # Never written to: it only owns a copy of the stream's parameters.
+        self._container = av.open(io.BytesIO(), "w", format="mp4")
+        self.stream = self._container.add_stream_from_template(stream)
+
+
 class PacketRing(_Ring):
     """The packets of a video stream."""
 
     def __init__(self, seconds: float, max_bytes: int) -> None:
         super().__init__(seconds, max_bytes)
         self._stream: Any = None
+        self._template: _Template | None = None
+        self._writing = threading.Lock()
 
     def add(self, packet: Any, moment: float) -> None:
         """Keep a packet (av.Packet); one of another stream clears the ring first."""
         if packet.dts is None or not packet.size:
             return
         if packet.stream is not self._stream:
-            self.clear()
-            self._stream = packet.stream
+            self._begin(packet.stream)
         pts = packet.dts if packet.pts is None else packet.pts
         self._add(Piece(moment, bytes(packet), bool(packet.is_keyframe), pts, packet.dts))
 
     def write(self, path: Path, begin: float, end: float) -> str:
         """Write an MP4 file of a time; returns why there is none, or an empty string."""
-        pieces = self.between(begin, end)
-        if not pieces or self._stream is None:
-            return "nothing of that time is in memory"
-        content = _mux(pieces, self._stream)
+        with self._writing:  # so that a stream's pieces are never written as another one's
+            template, pieces = self._template, self.between(begin, end)
+            if not pieces or template is None:
+                return "nothing of that time is in memory"
+            content = _mux(pieces, template)
         write_bytes(path, content)
         return ""
+
+    def _begin(self, stream: Any) -> None:
+        template = _Template(stream)
+        with self._writing:
+            self.clear()
+            self._stream, self._template = stream, template
 
 
 class PictureRing(_Ring):
@@ -134,7 +159,7 @@ class PictureRing(_Ring):
         return ""
 
 
-def _mux(pieces: list[Piece], template: Any) -> bytes:
+def _mux(pieces: list[Piece], template: _Template) -> bytes:
     """Put packets into an MP4 file without touching them.
 
     Times start at 0. Where the camera's clock steps backwards or by more than a second the
@@ -143,11 +168,11 @@ def _mux(pieces: list[Piece], template: Any) -> bytes:
     import av
 
     base = template.time_base
-    usual = max(1, round(1 / float(template.average_rate or 25) / float(base)))
+    usual = max(1, round(1 / template.rate / float(base)))
     longest = round(1 / float(base))
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as output:
-        stream = output.add_stream_from_template(template)
+        stream = output.add_stream_from_template(template.stream)
         dts, before = 0, pieces[0].dts
         for piece in pieces:
             step = piece.dts - before

@@ -25,13 +25,15 @@ from visionloop.core.progress import say_step, track
 from visionloop.serving.images import read_image
 from visionloop.serving.manifest import ImageInput, ModelOutputs
 from visionloop.serving.preprocess import make_batch
+from visionloop.training.checkpoint import Checkpoint
 from visionloop.training.families.anomaly_picture import draw_anomalies
 from visionloop.training.families.false_alarm_limit import HeldOut, choose_limit
 from visionloop.training.families.table import TrainedModel, TrainingJob
+from visionloop.training.onnx_files import export_traced
 from visionloop.training.resume import EpochRow
 
 __all__ = [
-    "OUTPUTS",
+    "AnomalyFamily",
     "AnomalyForExport",
     "AnomalySplit",
     "finish",
@@ -46,6 +48,19 @@ OUTPUTS = ModelOutputs(
 )
 BATCH = 16
 LEAST_NORMAL = 2
+
+
+class AnomalyFamily:
+    """What is alike in all of them: the answers, and how they are exported."""
+
+    vision_task = "anomaly"
+    outputs = OUTPUTS
+
+    def export(self, network: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+        """ONNX with any batch size; what was learned is constants of the graph."""
+        spec = checkpoint.facts.input
+        names = ["probabilities", "embedding", "heatmap"]
+        export_traced(network, path, height=spec.height, width=spec.width, outputs=names)
 
 
 @dataclass(frozen=True, eq=False)

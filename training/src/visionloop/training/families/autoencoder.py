@@ -7,7 +7,6 @@ arXiv 1807.02011; SSIM: Wang et al., 2004): what the network cannot draw again i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from visionloop.training.augment import Augmenter
 from visionloop.training.checkpoint import Checkpoint
 from visionloop.training.contact_sheet import draw_contact_sheet
 from visionloop.training.families.anomaly import (
-    OUTPUTS,
+    AnomalyFamily,
     AnomalyForExport,
     finish,
     normal_split,
@@ -30,7 +29,6 @@ from visionloop.training.families.anomaly import (
 )
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.loop import choose_device, run_loop
-from visionloop.training.onnx_files import export_traced
 from visionloop.training.resume import EpochRow
 
 __all__ = ["Autoencoder", "Redrawing", "redraw_normal", "structural_similarity"]
@@ -44,11 +42,8 @@ C1, C2 = 0.01**2, 0.03**2
 """SSIM's constants, for values from 0 to 1."""
 
 
-class Autoencoder:
+class Autoencoder(AnomalyFamily):
     """A convolutional autoencoder; see :class:`visionloop.training.families.table.Family`."""
-
-    vision_task = "anomaly"
-    outputs = OUTPUTS
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Learn to draw normal pictures again."""
@@ -69,12 +64,6 @@ class Autoencoder:
         whole = AnomalyForExport(Redrawing(), top_share=facts["top_share"], limit=1.0)
         whole.load_state_dict(checkpoint.load_tensors())
         return whole.eval()
-
-    def export(self, network: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> None:
-        """ONNX with any batch size."""
-        spec = checkpoint.facts.input
-        names = ["probabilities", "embedding", "heatmap"]
-        export_traced(network, path, height=spec.height, width=spec.width, outputs=names)
 
 
 class Redrawing(torch.nn.Module):  # type: ignore[misc]

@@ -9,17 +9,20 @@ text tower is needed for training only: the features of the prompts become const
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from visionloop.core.errors import ConfigError, DataError
 from visionloop.training.checkpoint import Checkpoint
-from visionloop.training.families.anomaly import OUTPUTS, AnomalyForExport, finish, refuse_heads
+from visionloop.training.families.anomaly import (
+    AnomalyFamily,
+    AnomalyForExport,
+    finish,
+    refuse_heads,
+)
 from visionloop.training.families.patch import PatchMemory, join_layers, remember_once
 from visionloop.training.families.table import TrainedModel, TrainingJob
-from visionloop.training.onnx_files import export_traced
 from visionloop.training.weight_files import load_tensors
 from visionloop.training.weights import FoundWeights
 
@@ -36,11 +39,8 @@ SHARPNESS = 100.0
 """What CLIP multiplies similarities with before the softmax."""
 
 
-class Clip:
+class Clip(AnomalyFamily):
     """CLIP with prompts and memory; see :class:`visionloop.training.families.table.Family`."""
-
-    vision_task = "anomaly"
-    outputs = OUTPUTS
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Put the prompts into the network and remember the patches of normal pictures."""
@@ -57,12 +57,6 @@ class Clip:
         whole = AnomalyForExport(memory, top_share=facts["top_share"], limit=1.0)
         whole.load_state_dict(checkpoint.load_tensors())
         return whole.eval()
-
-    def export(self, network: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> None:
-        """ONNX with any batch size."""
-        spec = checkpoint.facts.input
-        names = ["probabilities", "embedding", "heatmap"]
-        export_traced(network, path, height=spec.height, width=spec.width, outputs=names)
 
 
 class ClipMemory(PatchMemory):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional
 
 from visionloop.training.checkpoint import Checkpoint
 from visionloop.training.families.anomaly import (
-    OUTPUTS,
+    AnomalyFamily,
     AnomalyForExport,
     finish,
     normal_split,
@@ -28,18 +27,14 @@ from visionloop.training.families.clip import ClipMemory, make_clip_memory
 from visionloop.training.families.patch import PatchMemory, remember_normal
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.families.timm_networks import build_network, make_network
-from visionloop.training.onnx_files import export_traced
 from visionloop.training.resume import EpochRow
 from visionloop.training.weights import find_weights
 
 __all__ = ["Ensemble", "Together"]
 
 
-class Ensemble:
+class Ensemble(AnomalyFamily):
     """Several members; see :class:`visionloop.training.families.table.Family`."""
-
-    vision_task = "anomaly"
-    outputs = OUTPUTS
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Train the autoencoder by the loop, then the members that remember."""
@@ -70,12 +65,6 @@ class Ensemble:
         whole = AnomalyForExport(together, top_share=facts["top_share"], limit=1.0)
         whole.load_state_dict(checkpoint.load_tensors())
         return whole.eval()
-
-    def export(self, network: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> None:
-        """ONNX with any batch size."""
-        spec = checkpoint.facts.input
-        names = ["probabilities", "embedding", "heatmap"]
-        export_traced(network, path, height=spec.height, width=spec.width, outputs=names)
 
 
 class Together(torch.nn.Module):  # type: ignore[misc]

@@ -32,7 +32,7 @@ from visionloop.serving.preprocess import make_batch
 from visionloop.training.checkpoint import Checkpoint
 from visionloop.training.families.anomaly import (
     BATCH,
-    OUTPUTS,
+    AnomalyFamily,
     AnomalyForExport,
     finish,
     largest,
@@ -44,7 +44,6 @@ from visionloop.training.families.moments import Moments, whiten
 from visionloop.training.families.patch import join_layers
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.families.timm_networks import build_network, make_network
-from visionloop.training.onnx_files import export_traced
 from visionloop.training.resume import EpochRow
 
 __all__ = ["Gaussian", "GaussianMaps"]
@@ -58,11 +57,8 @@ SOFTNESS, FARTHEST = 4.0, 200.0
 TINY = 1e-6
 
 
-class Gaussian:
+class Gaussian(AnomalyFamily):
     """Two normal distributions; see :class:`visionloop.training.families.table.Family`."""
-
-    vision_task = "anomaly"
-    outputs = OUTPUTS
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Fit both distributions to the normal train pictures."""
@@ -93,12 +89,6 @@ class Gaussian:
         whole = AnomalyForExport(maps, top_share=facts["top_share"], limit=1.0)
         whole.load_state_dict(checkpoint.load_tensors())
         return whole.eval()
-
-    def export(self, network: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> None:
-        """ONNX with any batch size; the distributions are constants of the graph."""
-        spec = checkpoint.facts.input
-        names = ["probabilities", "embedding", "heatmap"]
-        export_traced(network, path, height=spec.height, width=spec.width, outputs=names)
 
 
 class GaussianMaps(torch.nn.Module):  # type: ignore[misc]

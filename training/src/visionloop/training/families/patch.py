@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from visionloop.serving.preprocess import make_batch
 from visionloop.training.checkpoint import Checkpoint
 from visionloop.training.families.anomaly import (
     BATCH,
-    OUTPUTS,
+    AnomalyFamily,
     AnomalyForExport,
     finish,
     normal_split,
@@ -33,7 +32,6 @@ from visionloop.training.families.anomaly import (
 )
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.families.timm_networks import build_network, make_network
-from visionloop.training.onnx_files import export_traced
 from visionloop.training.resume import EpochRow
 
 __all__ = [
@@ -49,11 +47,8 @@ PROJECTED = 128
 """Dimensions in which the coreset is chosen: distances hardly change (Johnson, Lindenstrauss)."""
 
 
-class Patch:
+class Patch(AnomalyFamily):
     """A memory of patches; see :class:`visionloop.training.families.table.Family`."""
-
-    vision_task = "anomaly"
-    outputs = OUTPUTS
 
     def train(self, job: TrainingJob) -> TrainedModel:
         """Remember the patches of the normal train pictures."""
@@ -82,12 +77,6 @@ class Patch:
         whole = AnomalyForExport(memory, top_share=facts["top_share"], limit=1.0)
         whole.load_state_dict(checkpoint.load_tensors())
         return whole.eval()
-
-    def export(self, network: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> None:
-        """ONNX with any batch size; the memory is a constant of the graph."""
-        spec = checkpoint.facts.input
-        names = ["probabilities", "embedding", "heatmap"]
-        export_traced(network, path, height=spec.height, width=spec.width, outputs=names)
 
 
 class PatchMemory(torch.nn.Module):  # type: ignore[misc]

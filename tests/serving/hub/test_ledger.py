@@ -181,12 +181,13 @@ def test_a_hub_that_hangs_is_noticed_and_nothing_is_doubled(
 ):
     """E11: the connection stays open and nothing comes back; noticed within the time limit."""
     hub = make_hub(sqlite_database)
-    device = make_device(tmp_path, hub, 3000, 5)
+    device = make_device(tmp_path, hub, 1000, 5, 0.02, False)
     device.start()
     time.sleep(2)
     hub.send(signal.SIGSTOP)
     time.sleep(7)  # longer than the sink's time limit of 5 s
     assert device.process.poll() is None
     hub.send(signal.SIGCONT)
+    (tmp_path / "enough").touch()
     assert device.process.wait(90) == 0
     check_ledger(tmp_path, sqlite_database)

@@ -22,7 +22,7 @@ from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.agent import run_agent
 from visionloop.serving.edge.outbox import Outbox, read_events
 from visionloop.serving.edge.store import open_store
-from visionloop.serving.releases import publish
+from visionloop.serving.releases.store import publish
 from visionloop.serving.signing import sign_folder
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import pytest
 
 from visionloop.pipelines.watch import watch
 from visionloop.serving.package import load_package
-from visionloop.serving.releases import read_index
+from visionloop.serving.releases.store import read_index
 
 WAIT = 60_000
 """Milliseconds: two cores may be busy with other tests."""

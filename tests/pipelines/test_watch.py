@@ -22,7 +22,7 @@ from visionloop.core.files import read_json, write_json
 from visionloop.evaluation.gate import report_hash
 from visionloop.pipelines.watch import watch, watch_once
 from visionloop.serving.package import load_package
-from visionloop.serving.releases import read_index
+from visionloop.serving.releases.store import read_index
 from visionloop.serving.signing import sign_folder
 
 DEADLINE = 60.0

@@ -21,13 +21,13 @@ from visionloop.core.errors import DataError, PackageError, VisionloopError
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
 from visionloop.serving.build import build
-from visionloop.serving.compare_variant import compare_variant
-from visionloop.serving.engines import load_engine, load_manifest, read_variant
+from visionloop.serving.engines.record import load_engine, load_manifest, read_variant
 from visionloop.serving.manifest import ImageInput
 from visionloop.serving.package import load_package, write_package
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.preprocess import BatchMaker, make_batch, place_image
-from visionloop.serving.reference import (
+from visionloop.serving.variants.compare import compare_variant
+from visionloop.serving.variants.reference import (
     Reference,
     ReferenceSample,
     load_reference,

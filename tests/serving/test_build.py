@@ -17,11 +17,11 @@ from visionloop.serving import signing
 from visionloop.serving.apart import run_apart
 from visionloop.serving.backends.tensorrt_backend import find_tensorrt
 from visionloop.serving.build import build
-from visionloop.serving.engine_builder import build_engine
-from visionloop.serving.engine_cache import EngineCache
-from visionloop.serving.engines import load_engine, load_manifest, read_variant
+from visionloop.serving.engines.builder import build_engine
+from visionloop.serving.engines.cache import EngineCache
+from visionloop.serving.engines.record import load_engine, load_manifest, read_variant
 from visionloop.serving.package import load_package
-from visionloop.serving.reference import Reference, ReferenceSample, save_reference
+from visionloop.serving.variants.reference import Reference, ReferenceSample, save_reference
 
 needs_tensorrt = pytest.mark.skipif(find_tensorrt() is None, reason="TensorRT is not installed")
 

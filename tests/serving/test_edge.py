@@ -20,8 +20,8 @@ from visionloop.serving.edge.outbox import Outbox, read_events
 from visionloop.serving.edge.records import read_frames
 from visionloop.serving.edge.store import open_store
 from visionloop.serving.images import read_image
-from visionloop.serving.release_index import locked
-from visionloop.serving.releases import publish
+from visionloop.serving.releases.index import locked
+from visionloop.serving.releases.store import publish
 
 MONO = "{name: mono, camera: cam-1, kind: folder, path: line/mono, attributes: {cell_type: mono}}"
 POLY = "{name: poly, camera: cam-1, kind: folder, path: line/poly, attributes: {cell_type: poly}}"
@@ -285,7 +285,7 @@ def test_the_edge_imports_no_training_library():
         "import sys\n"
         "import visionloop.serving.edge.agent, visionloop.serving.edge.pictures\n"
         "import visionloop.serving.backends.onnxruntime_backend, onnxruntime, cv2\n"
-        "import visionloop.serving.backends.tensorrt_backend, visionloop.serving.latency\n"
+        "import visionloop.serving.backends.tensorrt_backend, visionloop.serving.tuning.latency\n"
         "heavy = {'torch', 'mlflow', 'pandas', 'pyarrow', 'sklearn', 'scipy', 'onnx', 'PIL',\n"
         "         'timm', 'ultralytics', 'dvc', 'fastapi', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"

@@ -13,8 +13,8 @@ from visionloop.core.errors import PackageError
 from visionloop.serving import signing
 from visionloop.serving.backends.tensorrt_backend import find_tensorrt, gpu_capability
 from visionloop.serving.build import build
-from visionloop.serving.device_engines import prepare_engine, start_with_engine
-from visionloop.serving.engines import load_engine
+from visionloop.serving.engines.device import prepare_engine, start_with_engine
+from visionloop.serving.engines.record import load_engine
 from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.package import load_package
 from visionloop.serving.predictor import Predictor

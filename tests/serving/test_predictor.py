@@ -10,13 +10,13 @@ import pytest
 
 from visionloop.core.entities import ClassProbabilities, Detections
 from visionloop.core.errors import ConfigError, MissingExtraError, PackageError
-from visionloop.serving.latency import measure_latency
 from visionloop.serving.manifest import ImageInput, ModelOutputs
 from visionloop.serving.package import load_package, write_package
-from visionloop.serving.parity import compare_predictions
 from visionloop.serving.postprocess import decode_yolo
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.preprocess import make_batch, place_image
+from visionloop.serving.tuning.latency import measure_latency
+from visionloop.serving.variants.parity import compare_predictions
 
 
 def test_classification_equals_onnxruntime_by_hand(tiny, kit):

@@ -16,10 +16,10 @@ import torch
 
 from visionloop.serving.backends.onnxruntime_backend import OnnxRuntimeBackend
 from visionloop.serving.backends.tensorrt_backend import find_tensorrt
-from visionloop.serving.engine_builder import build_engine
+from visionloop.serving.engines.builder import build_engine
 from visionloop.serving.manifest import ImageInput
-from visionloop.serving.precision import write_fp16
-from visionloop.serving.quantizer import Quantizer
+from visionloop.serving.variants.precision import write_fp16
+from visionloop.serving.variants.quantizer import Quantizer
 from visionloop.training.families.table import FAMILIES, load_family
 
 SIZE = 64

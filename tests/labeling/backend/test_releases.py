@@ -10,7 +10,7 @@ from visionloop.core.files import write_json
 from visionloop.labeling.drafts import load_drafter
 from visionloop.labeling.params import load_params
 from visionloop.serving.package import load_package
-from visionloop.serving.releases import GATE_SIGNATURE, publish
+from visionloop.serving.releases.store import GATE_SIGNATURE, publish
 from visionloop.serving.signing import new_key_pair, sign_folder
 
 

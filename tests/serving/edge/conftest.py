@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from visionloop.core.workspace import Workspace
 from visionloop.serving.manifest import ImageInput, Manifest, ModelOutputs
 from visionloop.serving.package import write_package
-from visionloop.serving.releases import publish
+from visionloop.serving.releases.store import publish
 
 WIDTH, HEIGHT, STRIDE = 480, 272, 8
 CLASSES = ["helmet", "vest"]

@@ -28,7 +28,7 @@ from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.hub.database import add_device, open_database
 from visionloop.serving.hub.ingest import create_app
 from visionloop.serving.hub.models import Picture, StoredEvent
-from visionloop.serving.release_index import locked
+from visionloop.serving.releases.index import locked
 
 PASSWORD = "camera-password-4711"
 

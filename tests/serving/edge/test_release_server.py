@@ -25,8 +25,8 @@ from visionloop.serving.edge_params import EdgeParams, UpdateParams
 from visionloop.serving.hub.database import add_device, open_database, revoke_device
 from visionloop.serving.hub.ingest import create_app
 from visionloop.serving.hub.releases import find_file
-from visionloop.serving.release_files import write_files
-from visionloop.serving.releases import fetch_newest
+from visionloop.serving.releases.files import write_files
+from visionloop.serving.releases.store import fetch_newest
 
 BALLAST = 3_000_000
 FAST = UpdateParams(look_s=0.05, shadow_frames=0, shadow_s=0.1, probation_s=0.1)

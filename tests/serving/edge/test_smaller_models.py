@@ -26,7 +26,7 @@ from visionloop.serving.edge.outbox import read_events
 from visionloop.serving.edge.pressure import Pressure
 from visionloop.serving.edge.records import read_frames
 from visionloop.serving.edge.settings import SettingsFile
-from visionloop.serving.engines import (
+from visionloop.serving.engines.record import (
     ENGINE_MANIFEST,
     ENGINE_SIGNATURE,
     EngineManifest,
@@ -37,10 +37,10 @@ from visionloop.serving.manifest import ImageInput, Manifest, ModelOutputs
 from visionloop.serving.package import load_package, write_package
 from visionloop.serving.params import BuildParams
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.reference import reference_of_folder
-from visionloop.serving.releases import publish
-from visionloop.serving.resize_model import at_size
-from visionloop.serving.smaller_input import make_smaller, smaller_size
+from visionloop.serving.releases.store import publish
+from visionloop.serving.variants.reference import reference_of_folder
+from visionloop.serving.variants.resize_model import at_size
+from visionloop.serving.variants.smaller_input import make_smaller, smaller_size
 
 SIDE = 64
 CLASSES = ["dark", "bright"]

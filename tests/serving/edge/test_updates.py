@@ -25,10 +25,10 @@ from visionloop.serving.edge.release_source import ReleaseFolder
 from visionloop.serving.edge.shadow import Shadow
 from visionloop.serving.edge.updates import ModelState, Updates
 from visionloop.serving.edge_params import EdgeParams, UpdateParams
-from visionloop.serving.engines import ENGINE_MANIFEST, ENGINE_SIGNATURE
-from visionloop.serving.golden import GOLDEN_NAME, check_golden, write_golden
+from visionloop.serving.engines.record import ENGINE_MANIFEST, ENGINE_SIGNATURE
 from visionloop.serving.package import load_package
 from visionloop.serving.predictor import Predictor
+from visionloop.serving.releases.golden import GOLDEN_NAME, check_golden, write_golden
 from visionloop.serving.signing import sign_folder
 
 FAST = UpdateParams(

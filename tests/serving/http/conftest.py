@@ -31,7 +31,7 @@ from visionloop.serving.http.app import make_app
 from visionloop.serving.http.state import ServerState, make_state, read_params
 from visionloop.serving.http.tokens import Tokens
 from visionloop.serving.package import write_package
-from visionloop.serving.releases import publish
+from visionloop.serving.releases.store import publish
 
 TOKEN = "a-token-of-the-tests"
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
@@ -95,7 +95,7 @@ def serve(workspace: Workspace) -> Iterator[Running]:
 @pytest.fixture
 def serve_http(monkeypatch):
     """Serve a workspace inside a block."""
-    monkeypatch.setattr("visionloop.serving.hot_swap.RETRY_SECONDS", 0.2)
+    monkeypatch.setattr("visionloop.serving.releases.hot_swap.RETRY_SECONDS", 0.2)
     return serve
 
 

@@ -10,10 +10,10 @@ import pytest
 from onnx import helper
 
 from visionloop.core.files import read_json, write_json
-from visionloop.serving.engines import ENGINE_MANIFEST, ENGINE_SIGNATURE
-from visionloop.serving.golden import GOLDEN_NAME, write_golden
+from visionloop.serving.engines.record import ENGINE_MANIFEST, ENGINE_SIGNATURE
 from visionloop.serving.package import load_package, write_package
 from visionloop.serving.predictor import Predictor
+from visionloop.serving.releases.golden import GOLDEN_NAME, write_golden
 from visionloop.serving.signing import sign_folder
 
 

@@ -6,13 +6,18 @@ import pytest
 
 from visionloop.core.files import write_bytes, write_json
 from visionloop.serving import signing
-from visionloop.serving.device_profile import Choice, DeviceProfile, profile_path, save_profile
-from visionloop.serving.engines import ENGINE_MANIFEST, ENGINE_SIGNATURE, EngineManifest
-from visionloop.serving.golden import ANSWERS_NAME, GOLDEN_NAME, write_golden
+from visionloop.serving.engines.record import ENGINE_MANIFEST, ENGINE_SIGNATURE, EngineManifest
 from visionloop.serving.http.params import HttpParams
 from visionloop.serving.package import load_package
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.processors import count_processors
+from visionloop.serving.releases.golden import ANSWERS_NAME, GOLDEN_NAME, write_golden
+from visionloop.serving.tuning.device_profile import (
+    Choice,
+    DeviceProfile,
+    profile_path,
+    save_profile,
+)
 
 
 def write_profile(workspace, package_sha256: str, *, backend="openvino", threads=1) -> None:

@@ -13,29 +13,29 @@ from visionloop.core.progress import say_step
 from visionloop.core.targets import ParityTargets, load_targets
 from visionloop.core.workspace import Workspace
 from visionloop.serving import signing
-from visionloop.serving.engine_cache import EngineCache
-from visionloop.serving.engines import (
+from visionloop.serving.engines.cache import EngineCache
+from visionloop.serving.engines.record import (
     ENGINE_MANIFEST,
     ENGINE_PRECISIONS,
     ENGINE_SIGNATURE,
     EngineFacts,
     EngineManifest,
 )
-from visionloop.serving.golden import GOLDEN_NAME, write_golden
-from visionloop.serving.measure import measure_forms
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams, ServingParams
-from visionloop.serving.parity_page import write_parity_page
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.reference import (
+from visionloop.serving.releases.golden import GOLDEN_NAME, write_golden
+from visionloop.serving.tuning.measure import measure_forms
+from visionloop.serving.variants.make import make_variants
+from visionloop.serving.variants.parity_page import write_parity_page
+from visionloop.serving.variants.reference import (
     REFERENCE_NAME,
     Reference,
     load_reference,
     readable,
     reference_of_folder,
 )
-from visionloop.serving.smaller_input import make_smaller
-from visionloop.serving.variants import make_variants
+from visionloop.serving.variants.smaller_input import make_smaller
 
 __all__ = ["BuildReport", "build"]
 

@@ -38,7 +38,7 @@ def build(workspace: WorkspaceOption = None) -> None:
 @app.command()
 def tune(workspace: WorkspaceOption = None) -> None:
     """Measure backends, precisions, threads and sizes on this device, and choose."""
-    from visionloop.serving.tune import tune as run
+    from visionloop.serving.tuning.tune import tune as run
 
     report = run(workspace=find_workspace(workspace))
     for line in report.profile.why:

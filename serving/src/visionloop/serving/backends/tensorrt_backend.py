@@ -1,7 +1,7 @@
 """TensorRT: ``tensorrt`` from JetPack or ``tensorrt_rtx``; one API, two runtimes.
 
 An engine is tied to the version of TensorRT and to the GPU's architecture. Callers
-check its manifest first (:mod:`visionloop.serving.engines`); what cannot run raises
+check its manifest first (:mod:`visionloop.serving.engines.record`); what cannot run raises
 :class:`PackageError`, and ONNX Runtime serves instead.
 """
 

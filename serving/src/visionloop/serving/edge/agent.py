@@ -23,8 +23,8 @@ from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.edge.smaller_models import SmallerModels
 from visionloop.serving.edge.store import DATABASE_NAME
 from visionloop.serving.edge.updates import Updates
-from visionloop.serving.release_index import locked
-from visionloop.serving.releases import fetch_newest
+from visionloop.serving.releases.index import locked
+from visionloop.serving.releases.store import fetch_newest
 
 __all__ = ["AgentReport", "run_agent"]
 

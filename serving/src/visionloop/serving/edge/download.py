@@ -13,7 +13,7 @@ from visionloop.core.errors import PackageError, UnreachableError
 from visionloop.core.files import sha256_of_file
 from visionloop.serving.edge.access import check_address, read_token
 from visionloop.serving.edge.release_params import ReleaseServerParams
-from visionloop.serving.release_files import ReleaseFile
+from visionloop.serving.releases.files import ReleaseFile
 
 __all__ = ["Downloader"]
 

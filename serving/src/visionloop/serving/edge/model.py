@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visionloop.serving.backends.table import ENGINE_BACKENDS, TUNED
-from visionloop.serving.device_engines import open_tuned, start_with_engine
-from visionloop.serving.device_profile import PROFILE_NAME
 from visionloop.serving.edge_params import EdgeParams
+from visionloop.serving.engines.device import open_tuned, start_with_engine
 from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.manifest import Manifest
 from visionloop.serving.package import ModelPackage
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.releases import Release
+from visionloop.serving.releases.store import Release
+from visionloop.serving.tuning.device_profile import PROFILE_NAME
 
 __all__ = ["LoadedModel", "load_model"]
 

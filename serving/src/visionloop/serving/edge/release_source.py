@@ -20,9 +20,9 @@ from visionloop.core.files import write_bytes
 from visionloop.core.progress import say_step
 from visionloop.serving import signing
 from visionloop.serving.edge.release_params import ReleaseServerParams
-from visionloop.serving.release_files import FILES_NAME, ReleaseFiles
-from visionloop.serving.release_index import INDEX_NAME, IndexEntry, ReleaseIndex, load_index
-from visionloop.serving.releases import verify_release
+from visionloop.serving.releases.files import FILES_NAME, ReleaseFiles
+from visionloop.serving.releases.index import INDEX_NAME, IndexEntry, ReleaseIndex, load_index
+from visionloop.serving.releases.store import verify_release
 
 __all__ = ["ReleaseFolder", "ReleaseServer", "ReleaseSource", "is_web_address", "open_releases"]
 

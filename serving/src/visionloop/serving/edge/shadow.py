@@ -12,7 +12,7 @@ from visionloop.core.entities import Prediction
 from visionloop.core.errors import PackageError
 from visionloop.serving.edge.model import LoadedModel
 from visionloop.serving.edge_params import EdgeParams
-from visionloop.serving.parity import compare_predictions
+from visionloop.serving.variants.parity import compare_predictions
 
 __all__ = ["Shadow"]
 

@@ -22,11 +22,11 @@ from visionloop.serving import signing
 from visionloop.serving.edge.model import LoadedModel
 from visionloop.serving.edge.release_source import ReleaseSource
 from visionloop.serving.edge_params import EdgeParams
-from visionloop.serving.engines import load_manifest, read_smaller
+from visionloop.serving.engines.record import load_manifest, read_smaller
 from visionloop.serving.package import ModelPackage, load_package
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.releases import fetch_newest
-from visionloop.serving.resize_model import at_size
+from visionloop.serving.releases.store import fetch_newest
+from visionloop.serving.variants.resize_model import at_size
 
 __all__ = ["SmallerModels", "describe_form"]
 

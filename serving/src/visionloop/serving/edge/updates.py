@@ -29,10 +29,10 @@ from visionloop.serving.edge.model import LoadedModel, load_model
 from visionloop.serving.edge.release_source import ReleaseSource
 from visionloop.serving.edge.shadow import Shadow
 from visionloop.serving.edge_params import EdgeParams
-from visionloop.serving.engines import ENGINE_SIGNATURE
-from visionloop.serving.golden import GOLDEN_NAME, check_golden
+from visionloop.serving.engines.record import ENGINE_SIGNATURE
 from visionloop.serving.package import load_package
-from visionloop.serving.releases import Release, fetch_newest
+from visionloop.serving.releases.golden import GOLDEN_NAME, check_golden
+from visionloop.serving.releases.store import Release, fetch_newest
 
 __all__ = ["ModelState", "Updates"]
 

@@ -10,15 +10,15 @@ import numpy as np
 
 from visionloop.core.errors import PackageError
 from visionloop.serving.backends.table import ENGINE_BACKENDS, TUNED
-from visionloop.serving.device_engines import open_tuned, start_with_engine
+from visionloop.serving.engines.device import open_tuned, start_with_engine
 from visionloop.serving.failover import FailoverPredictor
-from visionloop.serving.golden import GOLDEN_NAME, check_golden
 from visionloop.serving.http.pace import WORTH, Pace
 from visionloop.serving.http.params import HttpParams
 from visionloop.serving.package import ModelPackage
 from visionloop.serving.params import BuildParams
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.releases import Release, fetch_newest, fetch_older
+from visionloop.serving.releases.golden import GOLDEN_NAME, check_golden
+from visionloop.serving.releases.store import Release, fetch_newest, fetch_older
 
 __all__ = ["Served", "Shelf"]
 

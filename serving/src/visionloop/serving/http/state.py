@@ -10,8 +10,6 @@ from visionloop.core.errors import DataError
 from visionloop.core.plugins import resolve
 from visionloop.core.workspace import Workspace
 from visionloop.serving.backends.table import BACKENDS, ENGINE_BACKENDS, TUNED
-from visionloop.serving.device_profile import load_profile
-from visionloop.serving.hot_swap import HotSwap, stamps_of
 from visionloop.serving.http.batches import Observer
 from visionloop.serving.http.bodies import BodyLimits, BodyReader
 from visionloop.serving.http.lanes import Lanes
@@ -21,7 +19,9 @@ from visionloop.serving.http.served import Served, Shelf
 from visionloop.serving.http.tokens import Tokens
 from visionloop.serving.params import ServingParams
 from visionloop.serving.processors import count_processors
-from visionloop.serving.release_index import INDEX_NAME
+from visionloop.serving.releases.hot_swap import HotSwap, stamps_of
+from visionloop.serving.releases.index import INDEX_NAME
+from visionloop.serving.tuning.device_profile import load_profile
 
 __all__ = ["ServerState", "make_state", "read_params"]
 

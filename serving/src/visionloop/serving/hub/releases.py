@@ -16,8 +16,8 @@ from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse
 
-from visionloop.serving.release_files import FILES_NAME, is_release_path
-from visionloop.serving.release_index import INDEX_NAME
+from visionloop.serving.releases.files import FILES_NAME, is_release_path
+from visionloop.serving.releases.index import INDEX_NAME
 
 __all__ = ["add_release_routes", "find_file"]
 

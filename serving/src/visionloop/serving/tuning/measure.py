@@ -37,8 +37,8 @@ def measure_form(
     import time
 
     from visionloop.serving.images import read_image
-    from visionloop.serving.latency import measure_latency
     from visionloop.serving.predictor import Predictor
+    from visionloop.serving.tuning.latency import measure_latency
 
     loaded = load_package(Path(package), trusted_keys=[Path(key) for key in trusted_keys])
     pictures = [read_image(Path(one)) for one in images]

@@ -13,7 +13,7 @@ from typing import Any
 
 from visionloop.core.files import sha256_of_bytes, sha256_of_file, write_bytes
 from visionloop.serving.backends.tensorrt_backend import TensorRtLibrary, find_tensorrt
-from visionloop.serving.engines import RTX_NOTE, engine_key
+from visionloop.serving.engines.record import RTX_NOTE, engine_key
 
 __all__ = ["build_engine", "describe_network"]
 

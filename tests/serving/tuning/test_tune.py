@@ -10,12 +10,12 @@ import pytest
 from visionloop.core.errors import DataError, PackageError
 from visionloop.core.targets import ParityTargets
 from visionloop.serving.backends.table import BACKENDS
-from visionloop.serving.device_engines import open_tuned
-from visionloop.serving.device_profile import MeasuredForm, load_profile, profile_path
+from visionloop.serving.engines.device import open_tuned
 from visionloop.serving.package import load_package
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.resize_model import resize_model
-from visionloop.serving.tune import choose, tune
+from visionloop.serving.tuning.device_profile import MeasuredForm, load_profile, profile_path
+from visionloop.serving.tuning.tune import choose, tune
+from visionloop.serving.variants.resize_model import resize_model
 
 LIMITS = ParityTargets(max_metric_loss=0.005)
 

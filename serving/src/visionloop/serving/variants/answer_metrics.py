@@ -19,7 +19,7 @@ from visionloop.core.quality import (
     mean_average_precision,
     separation,
 )
-from visionloop.serving.reference import ReferenceSample
+from visionloop.serving.variants.reference import ReferenceSample
 
 __all__ = ["measure_metric", "probabilities_of"]
 

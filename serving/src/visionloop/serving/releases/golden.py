@@ -23,8 +23,8 @@ from visionloop.core.errors import PackageError
 from visionloop.core.files import read_json, write_bytes, write_json
 from visionloop.serving.failover import FailoverPredictor
 from visionloop.serving.images import read_image
-from visionloop.serving.parity import SEARCH_CONFIDENCE, Parity, compare_predictions
 from visionloop.serving.predictor import Predictor
+from visionloop.serving.variants.parity import SEARCH_CONFIDENCE, Parity, compare_predictions
 
 __all__ = ["GOLDEN_NAME", "check_golden", "write_golden"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.serving.layer_costs import share_arithmetic
-from visionloop.serving.precision import prepare_for_rounding
+from visionloop.serving.variants.layer_costs import share_arithmetic
+from visionloop.serving.variants.precision import prepare_for_rounding
 
 __all__ = ["QUANTIZED_OPERATORS", "RANGES", "Quantizer"]
 

@@ -12,9 +12,9 @@ from visionloop.core.errors import VisionloopError
 from visionloop.serving.images import read_image
 from visionloop.serving.package import ModelPackage, load_package
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.reference import Reference
-from visionloop.serving.resize_model import resize_model
-from visionloop.serving.variant_parity import Comparer
+from visionloop.serving.variants.loss import Comparer
+from visionloop.serving.variants.reference import Reference
+from visionloop.serving.variants.resize_model import resize_model
 
 __all__ = ["measure_in_turn"]
 

@@ -24,23 +24,23 @@ from visionloop.core.workspace import Workspace
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
 from visionloop.serving.backends.table import ENGINE_BACKENDS
-from visionloop.serving.device_profile import (
+from visionloop.serving.engines.record import EngineManifest, load_manifest
+from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
+from visionloop.serving.params import ServingParams, TuneParams
+from visionloop.serving.tuning.device_profile import (
     Choice,
     DeviceProfile,
     MeasuredForm,
     profile_path,
     save_profile,
 )
-from visionloop.serving.engines import EngineManifest, load_manifest
-from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
-from visionloop.serving.params import ServingParams, TuneParams
-from visionloop.serving.reference import (
+from visionloop.serving.tuning.turns import measure_in_turn
+from visionloop.serving.variants.reference import (
     REFERENCE_NAME,
     Reference,
     load_reference,
     reference_of_folder,
 )
-from visionloop.serving.tune_measure import measure_in_turn
 
 __all__ = ["TuneReport", "choose", "tune"]
 
@@ -263,7 +263,7 @@ def _find_package(workspace: Workspace, keys: Sequence[Path]) -> tuple[ModelPack
                 say_step(f"artifacts/engine is left out: {error.problems[0]}")
                 folder = None
         return package, folder
-    from visionloop.serving.releases import newest
+    from visionloop.serving.releases.store import newest
 
     model = load_project(workspace.params).model
     release = newest(workspace.releases, model, keys)

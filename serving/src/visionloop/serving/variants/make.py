@@ -13,13 +13,13 @@ from visionloop.core.files import sha256_of_file
 from visionloop.core.progress import say_step
 from visionloop.core.targets import ParityTargets
 from visionloop.serving.apart import call_apart
-from visionloop.serving.compare_variant import compare_variant
-from visionloop.serving.engines import Precision, VariantFacts
+from visionloop.serving.engines.record import Precision, VariantFacts
 from visionloop.serving.package import MODEL_NAME, ModelPackage
 from visionloop.serving.params import BuildParams
-from visionloop.serving.precision import write_fp16
-from visionloop.serving.quantization import write_int8
-from visionloop.serving.reference import Reference, divide
+from visionloop.serving.variants.compare import compare_variant
+from visionloop.serving.variants.precision import write_fp16
+from visionloop.serving.variants.quantization import write_int8
+from visionloop.serving.variants.reference import Reference, divide
 
 __all__ = ["MadeVariant", "judge_variant", "make_and_compare", "make_variants"]
 

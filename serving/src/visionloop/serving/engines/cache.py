@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from visionloop.core.errors import VisionloopError
 from visionloop.core.files import replace_folder, sha256_of_bytes, sha256_of_file, write_json
 from visionloop.serving.apart import call_apart
-from visionloop.serving.engine_builder import build_engine
-from visionloop.serving.engines import EngineFacts, engine_key
+from visionloop.serving.engines.builder import build_engine
+from visionloop.serving.engines.record import EngineFacts, engine_key
 
 __all__ = ["EngineCache"]
 

@@ -13,7 +13,7 @@ import pytest
 from visionloop.core.errors import DataError, InputError, PackageError
 from visionloop.core.files import write_json
 from visionloop.serving.package import load_package
-from visionloop.serving.releases import fetch_newest, newest, publish, read_index
+from visionloop.serving.releases.store import fetch_newest, newest, publish, read_index
 from visionloop.serving.signing import new_key_pair, sign_folder
 
 
@@ -134,7 +134,8 @@ def test_a_device_refuses_a_swapped_package(tiny, releases, gate_report, tmp_pat
 def test_a_killed_publication_is_not_seen_and_can_be_repeated(tiny, releases, gate_report, place):
     package = tiny.classifier()
     program = (
-        "import sys; from pathlib import Path; from visionloop.serving.releases import publish\n"
+        "import sys; from pathlib import Path\n"
+        "from visionloop.serving.releases.store import publish\n"
         "releases, package, gate = map(Path, sys.argv[1:])\n"
         "publish(releases=releases, model='tiny', package=package, gate_report=gate)\n"
     )

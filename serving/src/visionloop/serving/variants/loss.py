@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.entities import ClassProbabilities, Detections, Prediction
-from visionloop.serving.answer_metrics import measure_metric
-from visionloop.serving.close_calls import NEAR_THRESHOLD
-from visionloop.serving.confidence_pairs import (
+from visionloop.serving.package import ModelPackage
+from visionloop.serving.predictor import DEFAULT_CONFIDENCE, Predictor
+from visionloop.serving.variants.answer_metrics import measure_metric
+from visionloop.serving.variants.close_calls import NEAR_THRESHOLD
+from visionloop.serving.variants.confidence_pairs import (
     expect_changes,
     measure_noise,
     pair_confidences,
     pair_margins,
 )
-from visionloop.serving.package import ModelPackage
-from visionloop.serving.parity import SEARCH_CONFIDENCE, Parity, compare_predictions
-from visionloop.serving.predictor import DEFAULT_CONFIDENCE, Predictor
-from visionloop.serving.reference import ReferenceSample
+from visionloop.serving.variants.parity import SEARCH_CONFIDENCE, Parity, compare_predictions
+from visionloop.serving.variants.reference import ReferenceSample
 
 __all__ = ["Comparer", "VariantParity"]
 

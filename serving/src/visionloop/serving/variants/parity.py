@@ -21,7 +21,7 @@ from visionloop.core.entities import (
     Prediction,
 )
 from visionloop.core.geometry import match_boxes
-from visionloop.serving.close_calls import CloseCalls
+from visionloop.serving.variants.close_calls import CloseCalls
 
 __all__ = [
     "ATTRIBUTE_THRESHOLD",

@@ -11,7 +11,7 @@ from visionloop.core.config import StrictModel
 from visionloop.core.errors import DataError
 from visionloop.core.files import write_json
 from visionloop.core.workspace import Workspace
-from visionloop.serving.engines import Precision
+from visionloop.serving.engines.record import Precision
 
 __all__ = [
     "PROFILE_NAME",

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from visionloop.core.image_statistics import measure_image
 from visionloop.serving.images import read_image
-from visionloop.serving.layer_search import find_sensitive_layers
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.preprocess import make_batch
-from visionloop.serving.quantizer import RANGES, Quantizer
-from visionloop.serving.reference import Reference
-from visionloop.serving.variant_parity import Comparer
+from visionloop.serving.variants.layer_search import find_sensitive_layers
+from visionloop.serving.variants.loss import Comparer
+from visionloop.serving.variants.quantizer import RANGES, Quantizer
+from visionloop.serving.variants.reference import Reference
 
 __all__ = ["choose_for_coverage", "write_int8"]
 

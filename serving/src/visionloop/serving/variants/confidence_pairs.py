@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from visionloop.core.entities import ClassProbabilities, Detections, Prediction
 from visionloop.core.geometry import match_boxes
-from visionloop.serving.answer_metrics import probabilities_of
-from visionloop.serving.parity import ATTRIBUTE_THRESHOLD, SEARCH_CONFIDENCE
+from visionloop.serving.variants.answer_metrics import probabilities_of
+from visionloop.serving.variants.parity import ATTRIBUTE_THRESHOLD, SEARCH_CONFIDENCE
 
 __all__ = ["expect_changes", "measure_noise", "pair_confidences", "pair_margins"]
 

@@ -17,10 +17,10 @@ from visionloop.core.errors import DataError, InputError, PackageError
 from visionloop.core.failpoints import failpoint
 from visionloop.core.files import read_json, replace_folder, sha256_of_folder, write_json
 from visionloop.serving import signing
-from visionloop.serving.engines import ENGINE_MANIFEST, ENGINE_SIGNATURE
+from visionloop.serving.engines.record import ENGINE_MANIFEST, ENGINE_SIGNATURE
 from visionloop.serving.package import ModelPackage, load_package
-from visionloop.serving.release_files import write_files
-from visionloop.serving.release_index import (
+from visionloop.serving.releases.files import write_files
+from visionloop.serving.releases.index import (
     INDEX_NAME,
     IndexEntry,
     load_index,

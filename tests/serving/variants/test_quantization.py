@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from visionloop.serving.layer_search import find_sensitive_layers
-from visionloop.serving.quantization import choose_for_coverage
-from visionloop.serving.quantizer import Quantizer
+from visionloop.serving.variants.layer_search import find_sensitive_layers
+from visionloop.serving.variants.quantization import choose_for_coverage
+from visionloop.serving.variants.quantizer import Quantizer
 
 LAYERS = [f"Conv_{number}" for number in range(40)]
 

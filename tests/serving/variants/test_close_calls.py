@@ -13,14 +13,14 @@ from visionloop.core.entities import (
     Prediction,
 )
 from visionloop.core.targets import ParityTargets
-from visionloop.serving.close_calls import NEAR_THRESHOLD, CloseCalls
-from visionloop.serving.confidence_pairs import expect_changes, measure_noise, pair_margins
 from visionloop.serving.package import load_package
-from visionloop.serving.parity import compare_predictions
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.reference import ReferenceSample
-from visionloop.serving.variant_parity import Comparer
-from visionloop.serving.variants import judge_variant
+from visionloop.serving.variants.close_calls import NEAR_THRESHOLD, CloseCalls
+from visionloop.serving.variants.confidence_pairs import expect_changes, measure_noise, pair_margins
+from visionloop.serving.variants.loss import Comparer
+from visionloop.serving.variants.make import judge_variant
+from visionloop.serving.variants.parity import compare_predictions
+from visionloop.serving.variants.reference import ReferenceSample
 
 LIMITS = ParityTargets()
 

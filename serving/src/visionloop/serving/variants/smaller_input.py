@@ -14,12 +14,12 @@ from visionloop.core.errors import VisionloopError
 from visionloop.core.files import sha256_of_file
 from visionloop.core.progress import say_step
 from visionloop.serving.apart import call_apart
-from visionloop.serving.compare_variant import compare_variant
-from visionloop.serving.engines import SmallerFacts
+from visionloop.serving.engines.record import SmallerFacts
 from visionloop.serving.package import ModelPackage, load_package
 from visionloop.serving.params import BuildParams
-from visionloop.serving.reference import Reference, divide
-from visionloop.serving.resize_model import resize_model
+from visionloop.serving.variants.compare import compare_variant
+from visionloop.serving.variants.reference import Reference, divide
+from visionloop.serving.variants.resize_model import resize_model
 
 __all__ = ["SMALLER_NAME", "make_smaller", "resize_and_compare", "smaller_size"]
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from visionloop.core.entities import Detections, Prediction
 from visionloop.core.files import write_bytes, write_json, write_text
 from visionloop.core.targets import ParityTargets
-from visionloop.serving.engines import EngineManifest
+from visionloop.serving.engines.record import EngineManifest
 from visionloop.serving.package import ModelPackage
-from visionloop.serving.variants import MadeVariant
+from visionloop.serving.variants.make import MadeVariant
 
 __all__ = ["draw_pair", "write_parity_page"]
 

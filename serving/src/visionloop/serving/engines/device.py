@@ -17,17 +17,17 @@ from visionloop.core.progress import say_step
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
 from visionloop.serving.backends.table import ENGINE_BACKENDS
-from visionloop.serving.close_calls import NEAR_THRESHOLD
-from visionloop.serving.device_profile import Choice, load_profile
-from visionloop.serving.engine_cache import EngineCache
-from visionloop.serving.engines import load_engine, load_manifest, read_variant
+from visionloop.serving.engines.cache import EngineCache
+from visionloop.serving.engines.record import load_engine, load_manifest, read_variant
 from visionloop.serving.failover import FailoverPredictor
-from visionloop.serving.golden import GOLDEN_NAME, check_golden
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams
-from visionloop.serving.parity import SEARCH_CONFIDENCE, compare_predictions
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.resize_model import resize_model
+from visionloop.serving.releases.golden import GOLDEN_NAME, check_golden
+from visionloop.serving.tuning.device_profile import Choice, load_profile
+from visionloop.serving.variants.close_calls import NEAR_THRESHOLD
+from visionloop.serving.variants.parity import SEARCH_CONFIDENCE, compare_predictions
+from visionloop.serving.variants.resize_model import resize_model
 
 __all__ = ["check_engine", "open_tuned", "prepare_engine", "start_with_engine"]
 

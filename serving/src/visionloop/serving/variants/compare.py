@@ -10,9 +10,9 @@ import numpy as np
 from visionloop.serving.images import read_image
 from visionloop.serving.package import load_package
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.reference import Reference
-from visionloop.serving.resize_model import at_size
-from visionloop.serving.variant_parity import Comparer
+from visionloop.serving.variants.loss import Comparer
+from visionloop.serving.variants.reference import Reference
+from visionloop.serving.variants.resize_model import at_size
 
 __all__ = ["compare_variant"]
 
@@ -62,7 +62,7 @@ def compare_variant(
         for one in order
     ]
     if pictures and loaded.manifest.vision_task != "embedding":
-        from visionloop.serving.parity_page import draw_pair
+        from visionloop.serving.variants.parity_page import draw_pair
 
         answers = other.predict([decoded[one] for one in order])
         own = Predictor(loaded, threads=1).predict([decoded[one] for one in order])

@@ -1,0 +1,1 @@
+"""TensorRT engines: built, kept in a cache, recorded beside the package."""

@@ -1,0 +1,1 @@
+"""Releases: numbered packages in a signed index, and how a running program takes a new one."""

@@ -27,17 +27,17 @@ from visionloop.core.workspace import Workspace
 from visionloop.data.versions.version import load_version
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
-from visionloop.serving.compare_variant import compare_variant
-from visionloop.serving.engine_cache import EngineCache
-from visionloop.serving.engines import ENGINE_PRECISIONS
+from visionloop.serving.engines.cache import EngineCache
+from visionloop.serving.engines.record import ENGINE_PRECISIONS
 from visionloop.serving.images import read_image
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams
-from visionloop.serving.parity_page import write_parity_page
-from visionloop.serving.precision import write_full_int8
 from visionloop.serving.preprocess import make_batch
-from visionloop.serving.reference import Reference, divide
-from visionloop.serving.variants import judge_variant, make_variants
+from visionloop.serving.variants.compare import compare_variant
+from visionloop.serving.variants.make import judge_variant, make_variants
+from visionloop.serving.variants.parity_page import write_parity_page
+from visionloop.serving.variants.precision import write_full_int8
+from visionloop.serving.variants.reference import Reference, divide
 from visionloop.training.reference import make_reference
 
 FOLDER = RESULTS / "export"
@@ -66,7 +66,7 @@ def main() -> None:
 
 def measure(workspace: Workspace, family: str) -> dict[str, Any]:
     """Variants, engines and the page of one family."""
-    from visionloop.serving.engines import EngineManifest
+    from visionloop.serving.engines.record import EngineManifest
 
     say_step(f"{family}: variants and engines")
     package = load_package(workspace.package)

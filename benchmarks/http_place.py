@@ -21,7 +21,7 @@ from visionloop.core.files import write_json
 from visionloop.core.privacy import QUIET_ENVIRONMENT
 from visionloop.serving.manifest import ImageInput, Manifest, ModelOutputs
 from visionloop.serving.package import write_package
-from visionloop.serving.releases import GATE_SIGNATURE, publish
+from visionloop.serving.releases.store import GATE_SIGNATURE, publish
 from visionloop.serving.signing import new_key_pair, sign_folder
 
 __all__ = ["Place", "make_place", "run_ours", "run_peer"]

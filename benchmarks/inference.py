@@ -32,13 +32,13 @@ from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
 from visionloop.data.versions.version import DatasetVersion, load_version
 from visionloop.serving import signing
-from visionloop.serving.answer_metrics import measure_metric
 from visionloop.serving.images import decode_image
 from visionloop.serving.manifest import ImageInput, Manifest, ModelOutputs
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package, write_package
 from visionloop.serving.predictor import Predictor
-from visionloop.serving.quantization import write_int8
-from visionloop.serving.reference import Reference, ReferenceSample, divide
+from visionloop.serving.variants.answer_metrics import measure_metric
+from visionloop.serving.variants.quantization import write_int8
+from visionloop.serving.variants.reference import Reference, ReferenceSample, divide
 from visionloop.training.reference import make_reference
 
 SIZE, CALIBRATION, HELD_OUT = 640, 48, 40

@@ -14,7 +14,7 @@ from stream_feeds import KEEP
 
 from visionloop.serving.manifest import ImageInput, Manifest, ModelOutputs
 from visionloop.serving.package import write_package
-from visionloop.serving.releases import publish
+from visionloop.serving.releases.store import publish
 from visionloop.serving.signing import new_key_pair, sign_folder
 
 __all__ = ["MODEL", "make_release", "weights"]

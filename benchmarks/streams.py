@@ -33,15 +33,15 @@ from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.cameras.messages import CameraStatus
+from visionloop.serving.edge.delivery.outbox import read_events
 from visionloop.serving.edge.device import Device
 from visionloop.serving.edge.live import Live
-from visionloop.serving.edge.outbox import read_events
-from visionloop.serving.edge.recording import Recorder
-from visionloop.serving.edge.release_source import ReleaseFolder
+from visionloop.serving.edge.record.recording import Recorder
+from visionloop.serving.edge.record.store import DATABASE_NAME
 from visionloop.serving.edge.settings import SettingsFile
-from visionloop.serving.edge.smaller_models import SmallerModels
-from visionloop.serving.edge.store import DATABASE_NAME
-from visionloop.serving.edge.updates import Updates
+from visionloop.serving.edge.updates.release_source import ReleaseFolder
+from visionloop.serving.edge.updates.smaller_models import SmallerModels
+from visionloop.serving.edge.updates.takeover import Updates
 
 CORES = 2
 SETTLE_S = 15.0

@@ -20,8 +20,8 @@ from visionloop.core.entities import Annotation
 from visionloop.core.files import sha256_of_bytes
 from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.agent import run_agent
-from visionloop.serving.edge.outbox import Outbox, read_events
-from visionloop.serving.edge.store import open_store
+from visionloop.serving.edge.delivery.outbox import Outbox, read_events
+from visionloop.serving.edge.record.store import open_store
 from visionloop.serving.releases.store import publish
 from visionloop.serving.signing import sign_folder
 

@@ -212,7 +212,7 @@ def watched(in_ring) -> Workspace:
 def test_edge_watches_and_the_drift_pipeline_asks(watched) -> None:
     """The edge kept what it saw; ``monitor`` runs through ``kfp.local``."""
     from visionloop.pipelines.kubeflow import run_local
-    from visionloop.serving.edge.records import read_frames
+    from visionloop.serving.edge.record.records import read_frames
 
     assert len(read_frames(watched.edge / "outbox.db")) > 100
     outputs = run_local("monitor", workspace=watched)

@@ -16,8 +16,8 @@ from visionloop.core.files import sha256_of_bytes
 from visionloop.core.image_statistics import measure_image
 from visionloop.core.workspace import Workspace
 from visionloop.monitoring.windows import WINDOW, Window
-from visionloop.serving.edge.records import add_frame
-from visionloop.serving.edge.store import open_store
+from visionloop.serving.edge.record.records import add_frame
+from visionloop.serving.edge.record.store import open_store
 
 PACKAGE = "a" * 64
 

@@ -15,10 +15,10 @@ import pytest
 from visionloop.core.errors import ConfigError, DataError, InputError, PackageError
 from visionloop.core.files import sha256_of_bytes, sha256_of_file
 from visionloop.serving.edge.agent import run_agent
-from visionloop.serving.edge.event_ids import new_event_id
-from visionloop.serving.edge.outbox import Outbox, read_events
-from visionloop.serving.edge.records import read_frames
-from visionloop.serving.edge.store import open_store
+from visionloop.serving.edge.delivery.event_ids import new_event_id
+from visionloop.serving.edge.delivery.outbox import Outbox, read_events
+from visionloop.serving.edge.record.records import read_frames
+from visionloop.serving.edge.record.store import open_store
 from visionloop.serving.images import read_image
 from visionloop.serving.releases.index import locked
 from visionloop.serving.releases.store import publish
@@ -283,7 +283,7 @@ def test_a_copied_database_can_be_read_where_nothing_can_be_written(line, tmp_pa
 def test_the_edge_imports_no_training_library():
     program = (
         "import sys\n"
-        "import visionloop.serving.edge.agent, visionloop.serving.edge.pictures\n"
+        "import visionloop.serving.edge.agent, visionloop.serving.edge.record.pictures\n"
         "import visionloop.serving.backends.onnxruntime_backend, onnxruntime, cv2\n"
         "import visionloop.serving.backends.tensorrt_backend, visionloop.serving.tuning.latency\n"
         "heavy = {'torch', 'mlflow', 'pandas', 'pyarrow', 'sklearn', 'scipy', 'onnx', 'PIL',\n"

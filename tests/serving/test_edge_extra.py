@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from visionloop.serving.edge.records import read_frames
+from visionloop.serving.edge.record.records import read_frames
 from visionloop.serving.releases.store import publish
 
 REPOSITORY = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from visionloop.data.cli import app
 from visionloop.data.collection.bursts import BurstWatch, request_burst
 from visionloop.data.collection.cameras import Camera
 from visionloop.data.collection.journal import Journal
-from visionloop.serving.edge.outbox import Outbox
-from visionloop.serving.edge.store import open_store
+from visionloop.serving.edge.delivery.outbox import Outbox
+from visionloop.serving.edge.record.store import open_store
 
 
 def make_camera(name: str, **burst) -> Camera:

@@ -12,8 +12,8 @@ from visionloop.core.errors import DataError
 from visionloop.core.files import sha256_of_bytes
 from visionloop.core.tables import SAMPLES, read_table
 from visionloop.data.collection.collect import collect
-from visionloop.serving.edge.records import add_frame
-from visionloop.serving.edge.store import open_store
+from visionloop.serving.edge.record.records import add_frame
+from visionloop.serving.edge.record.store import open_store
 
 
 @pytest.fixture

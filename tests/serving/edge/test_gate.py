@@ -9,7 +9,7 @@ import pytest
 
 from visionloop.serving.edge.agent import run_agent
 from visionloop.serving.edge.cameras.gate import HEIGHT, WIDTH, Gate, small_grey
-from visionloop.serving.edge.outbox import read_events
+from visionloop.serving.edge.delivery.outbox import read_events
 from visionloop.serving.edge_params import GateParams
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from visionloop.core.errors import ConfigError
 from visionloop.serving.edge.agent import run_agent
-from visionloop.serving.edge.outbox import read_events
-from visionloop.serving.edge.records import read_frames
+from visionloop.serving.edge.delivery.outbox import read_events
+from visionloop.serving.edge.record.records import read_frames
 
 PRESS = {"press": [[0.0, 0.3], [0.75, 0.3], [0.75, 1.0], [0.0, 1.0]]}
 ENTRY = {"name": "somebody", "kind": "zone_entry", "class_name": "vest", "zone": "press"}

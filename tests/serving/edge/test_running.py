@@ -14,12 +14,12 @@ import pytest
 
 from visionloop.core.entities import Frame, Prediction
 from visionloop.serving.edge.daylight import Daylight
-from visionloop.serving.edge.evidence import sweep
-from visionloop.serving.edge.outbox import read_events
-from visionloop.serving.edge.records import add_frame, drop_oldest_frames, next_sequence
+from visionloop.serving.edge.delivery.outbox import read_events
+from visionloop.serving.edge.record.evidence import sweep
+from visionloop.serving.edge.record.records import add_frame, drop_oldest_frames, next_sequence
+from visionloop.serving.edge.record.store import open_store
 from visionloop.serving.edge.schedule import is_scheduled
 from visionloop.serving.edge.station import Station
-from visionloop.serving.edge.store import open_store
 from visionloop.serving.edge_params import (
     CameraParams,
     EvidenceParams,

@@ -16,10 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from visionloop.core.errors import ConfigError
 from visionloop.serving.edge.camera_minutes import CameraMinutes, Sign
+from visionloop.serving.edge.delivery.outbox import OutboxDepth
+from visionloop.serving.edge.delivery.sender import SinkState
 from visionloop.serving.edge.device_state import CameraFigures, DeviceState, MinuteCounts
 from visionloop.serving.edge.metrics import make_registry, render_metrics
-from visionloop.serving.edge.outbox import OutboxDepth
-from visionloop.serving.edge.sender import SinkState
 from visionloop.serving.edge.status.app import create_status_app
 from visionloop.serving.edge.status.params import StatusParams
 from visionloop.serving.edge.status.server import StatusServer

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from visionloop.core.files import canonical_json, sha256_of_bytes
-from visionloop.serving.edge.event_ids import new_event_id
+from visionloop.serving.edge.delivery.event_ids import new_event_id
 from visionloop.serving.hub.database import add_device, open_database
 
 

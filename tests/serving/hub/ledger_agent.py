@@ -14,10 +14,10 @@ import time
 from functools import partial
 from pathlib import Path
 
-from visionloop.serving.edge.guarded_outbox import GuardedOutbox
-from visionloop.serving.edge.sender import Sender
-from visionloop.serving.edge.sinks.params import SinkParams
-from visionloop.serving.edge.sinks.table import SinkContext
+from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
+from visionloop.serving.edge.delivery.sender import Sender
+from visionloop.serving.edge.delivery.sinks.params import SinkParams
+from visionloop.serving.edge.delivery.sinks.table import SinkContext
 
 
 def add_some(start: int, batch: int, _, box) -> list[str]:

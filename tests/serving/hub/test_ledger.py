@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from visionloop.serving.edge.outbox import read_events
+from visionloop.serving.edge.delivery.outbox import read_events
 from visionloop.serving.hub.database import open_database
 from visionloop.serving.hub.models import StoredEvent
 

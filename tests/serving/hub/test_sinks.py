@@ -17,11 +17,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from visionloop.core.errors import ConfigError
-from visionloop.serving.edge.guarded_outbox import GuardedOutbox
-from visionloop.serving.edge.sender import Sender
-from visionloop.serving.edge.sinks.params import SinkParams
-from visionloop.serving.edge.sinks.table import SinkContext, SinkError, open_sink
-from visionloop.serving.edge.sinks.webhook import sign_event
+from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
+from visionloop.serving.edge.delivery.sender import Sender
+from visionloop.serving.edge.delivery.sinks.params import SinkParams
+from visionloop.serving.edge.delivery.sinks.table import SinkContext, SinkError, open_sink
+from visionloop.serving.edge.delivery.sinks.webhook import sign_event
 from visionloop.serving.hub.database import add_device, open_database
 from visionloop.serving.hub.ingest import create_app
 from visionloop.serving.hub.models import StoredEvent

@@ -10,7 +10,7 @@ from visionloop.core.entities import Annotation
 from visionloop.core.tables import SAMPLES, read_table, write_table
 from visionloop.core.workspace import Workspace
 from visionloop.data.formats import coco
-from visionloop.serving.release_index import locked
+from visionloop.serving.releases.index import locked
 
 if TYPE_CHECKING:
     import pandas

@@ -21,7 +21,7 @@ from visionloop.evaluation.gate_report import GateReport
 from visionloop.evaluation.measurements import EVALUATION_NAME
 from visionloop.evaluation.params import load_params
 from visionloop.serving.package import ModelPackage, load_package
-from visionloop.serving.release_index import locked
+from visionloop.serving.releases.index import locked
 from visionloop.serving.signing import trusted_keys
 
 if TYPE_CHECKING:

@@ -169,8 +169,8 @@ def load_drafter(
 def _newest_package(workspace: Workspace, model: str) -> ModelPackage | None:
     from visionloop.labeling.state import state_folder
     from visionloop.serving.package import load_package
-    from visionloop.serving.release_index import INDEX_NAME
-    from visionloop.serving.releases import fetch_newest, newest
+    from visionloop.serving.releases.index import INDEX_NAME
+    from visionloop.serving.releases.store import fetch_newest, newest
 
     if (workspace.releases / INDEX_NAME).exists() and newest(workspace.releases, model):
         seen = state_folder(workspace) / f"release-seen-{model}.json"

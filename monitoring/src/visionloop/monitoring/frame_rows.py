@@ -13,7 +13,7 @@ from visionloop.core.workspace import Workspace
 from visionloop.monitoring.windows import BOXES_PREFIX, PROBABILITY_PREFIX, WINDOW
 
 if TYPE_CHECKING:
-    from visionloop.serving.edge.records import FrameRecord
+    from visionloop.serving.edge.record.records import FrameRecord
 
 __all__ = ["frame_row", "prediction_columns", "row_key"]
 

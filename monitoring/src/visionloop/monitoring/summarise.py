@@ -210,7 +210,7 @@ def _known_values(window: WindowParams, recorded: list[Row]) -> str:
 
 
 def _read_records(workspace: Workspace) -> list[Any]:
-    from visionloop.serving.edge.records import read_frames
+    from visionloop.serving.edge.record.records import read_frames
 
     database = workspace.edge / "outbox.db"
     if not database.is_file():

@@ -39,7 +39,7 @@ from visionloop.pipelines.champion_record import ChampionRecord, load_record, sa
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from visionloop.serving.releases import Release
+    from visionloop.serving.releases.store import Release
 
 __all__ = ["WatchReport", "watch", "watch_once"]
 
@@ -122,7 +122,7 @@ def watch_once(*, workspace: Workspace, build_engines: bool = True) -> WatchRepo
         If MLflow does not answer.
     """
     from visionloop.evaluation import registry
-    from visionloop.serving.release_index import locked
+    from visionloop.serving.releases.index import locked
 
     with locked(workspace.releases / ".watch.lock"):
         if not registry.has_registry(workspace):
@@ -182,9 +182,9 @@ def _release(
     from visionloop.evaluation import registry
     from visionloop.evaluation.champion import fetch_version
     from visionloop.evaluation.gate import report_hash, verify_gate_report
-    from visionloop.serving.engines import load_manifest
+    from visionloop.serving.engines.record import load_manifest
     from visionloop.serving.package import load_package
-    from visionloop.serving.releases import publish, read_index
+    from visionloop.serving.releases.store import publish, read_index
     from visionloop.serving.signing import signing_key, trusted_keys
 
     keys = trusted_keys()
@@ -291,7 +291,7 @@ def _engines_for(
 
 
 def _newest(workspace: Workspace) -> Release | None:
-    from visionloop.serving.releases import newest
+    from visionloop.serving.releases.store import newest
     from visionloop.serving.signing import trusted_keys
 
     return newest(workspace.releases, load_project(workspace.params).model, trusted_keys())

@@ -7,11 +7,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from visionloop.core.config import StrictModel
+from visionloop.serving.edge.delivery.sinks.params import OutboxParams, SinkParams
 from visionloop.serving.edge.health.params import HealthParams
 from visionloop.serving.edge.ladder import LadderParams
-from visionloop.serving.edge.release_params import ReleaseServerParams
-from visionloop.serving.edge.sinks.params import OutboxParams, SinkParams
 from visionloop.serving.edge.status.params import StatusParams
+from visionloop.serving.edge.updates.release_params import ReleaseServerParams
 from visionloop.serving.source_params import SourceParams
 
 __all__ = [

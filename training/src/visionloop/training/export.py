@@ -21,9 +21,9 @@ from visionloop.data.versions.version import DatasetVersion, load_version
 from visionloop.serving.images import read_image
 from visionloop.serving.manifest import CalibrationFacts, Lineage, Manifest, ModelOutputs
 from visionloop.serving.package import ModelPackage, load_package, write_package
-from visionloop.serving.parity import Parity
-from visionloop.serving.reference import REFERENCE_NAME, save_reference
 from visionloop.serving.signing import signing_key
+from visionloop.serving.variants.parity import Parity
+from visionloop.serving.variants.reference import REFERENCE_NAME, save_reference
 from visionloop.training.calibration.calibrate import Calibration, calibrate
 from visionloop.training.calibration.report import write_calibration
 from visionloop.training.checkpoint import Checkpoint, CheckpointFacts, load_checkpoint

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from visionloop.core.entities import Prediction
 from visionloop.core.targets import ParityTargets
 from visionloop.serving.package import ModelPackage
-from visionloop.serving.parity import SEARCH_CONFIDENCE, Parity, compare_predictions
 from visionloop.serving.postprocess import decode
 from visionloop.serving.predictor import DEFAULT_CONFIDENCE, Predictor
 from visionloop.serving.preprocess import make_batch
+from visionloop.serving.variants.parity import SEARCH_CONFIDENCE, Parity, compare_predictions
 
 __all__ = ["compare_embeddings", "compare_package", "parity_problems"]
 

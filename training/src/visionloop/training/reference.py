@@ -8,7 +8,7 @@ import numpy as np
 import pandas
 
 from visionloop.data.versions.version import DatasetVersion
-from visionloop.serving.reference import Reference, ReferenceSample
+from visionloop.serving.variants.reference import Reference, ReferenceSample
 
 __all__ = ["make_reference"]
 

@@ -67,7 +67,7 @@ class BurstWatch:
         return found
 
     def _from_events(self, cameras: list[Camera]) -> list[str]:
-        from visionloop.serving.edge.outbox import read_events
+        from visionloop.serving.edge.delivery.outbox import read_events
 
         wanted = {camera.id: camera.burst for camera in cameras if camera.burst.on_events}
         database = self._workspace.edge / "outbox.db"

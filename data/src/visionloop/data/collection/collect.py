@@ -15,7 +15,7 @@ from visionloop.data.params import load_params
 from visionloop.data.raw import RawStore
 
 if TYPE_CHECKING:
-    from visionloop.serving.edge.records import FrameRecord
+    from visionloop.serving.edge.record.records import FrameRecord
 
 __all__ = ["CollectReport", "collect"]
 
@@ -53,7 +53,7 @@ def collect(*, workspace: Workspace) -> CollectReport:
     DataError
         If there is no database of the edge agent.
     """
-    from visionloop.serving.edge.records import read_frames
+    from visionloop.serving.edge.record.records import read_frames
 
     project, _ = load_params(workspace)
     records = read_frames(workspace.edge / "outbox.db")

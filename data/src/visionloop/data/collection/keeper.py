@@ -172,7 +172,7 @@ class Keeper:
     def _make_sample(
         self, frame: Frame, image: Image, camera: Camera, collected_by: str
     ) -> RawSample:
-        from visionloop.serving.edge.pictures import encode_jpeg
+        from visionloop.serving.edge.record.pictures import encode_jpeg
 
         preparation = self._preparations[camera.id]
         final, done = preparation.redact(image)

@@ -26,7 +26,7 @@ from visionloop.data.collection.live_worker import LiveWorker
 from visionloop.data.collection.schedule import day_of, make_trigger
 from visionloop.data.collection.worker import CameraWorker
 from visionloop.data.params import load_params
-from visionloop.serving.release_index import locked
+from visionloop.serving.releases.index import locked
 
 __all__ = ["CameraReport", "CamerasReport", "collect_from_cameras"]
 

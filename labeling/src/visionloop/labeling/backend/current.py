@@ -7,7 +7,7 @@ from collections.abc import Callable
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.drafts import Drafter, load_drafter
 from visionloop.labeling.params import load_params
-from visionloop.serving.hot_swap import HotSwap, stamps_of
+from visionloop.serving.releases.hot_swap import HotSwap, stamps_of
 
 __all__ = ["CurrentDrafter"]
 

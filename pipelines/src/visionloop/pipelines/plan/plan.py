@@ -131,9 +131,9 @@ def _measure_here(workspace: Workspace, targets: Targets) -> Figure | None:
     """One picture of the workspace's package on this machine, where there is one for the task."""
     import numpy as np
 
-    from visionloop.serving.latency import measure_latency
     from visionloop.serving.package import load_package
     from visionloop.serving.predictor import Predictor
+    from visionloop.serving.tuning.latency import measure_latency
 
     if not workspace.package.is_dir():
         return None

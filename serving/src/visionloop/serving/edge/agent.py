@@ -16,13 +16,13 @@ from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.device import Device
 from visionloop.serving.edge.line import play_source
 from visionloop.serving.edge.live import Live
-from visionloop.serving.edge.model import LoadedModel, load_model
-from visionloop.serving.edge.recording import Recorder
-from visionloop.serving.edge.release_source import ReleaseSource, open_releases
+from visionloop.serving.edge.record.recording import Recorder
+from visionloop.serving.edge.record.store import DATABASE_NAME
 from visionloop.serving.edge.settings import SettingsFile
-from visionloop.serving.edge.smaller_models import SmallerModels
-from visionloop.serving.edge.store import DATABASE_NAME
-from visionloop.serving.edge.updates import Updates
+from visionloop.serving.edge.updates.model import LoadedModel, load_model
+from visionloop.serving.edge.updates.release_source import ReleaseSource, open_releases
+from visionloop.serving.edge.updates.smaller_models import SmallerModels
+from visionloop.serving.edge.updates.takeover import Updates
 from visionloop.serving.releases.index import locked
 from visionloop.serving.releases.store import fetch_newest
 

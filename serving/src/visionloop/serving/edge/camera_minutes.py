@@ -25,8 +25,8 @@ from typing import Any
 
 from visionloop.core.errors import DataError
 from visionloop.core.files import read_json, write_json
+from visionloop.serving.edge.delivery.event_ids import is_clock_ok, read_boot_id
 from visionloop.serving.edge.device_state import MinuteCounts
-from visionloop.serving.edge.event_ids import is_clock_ok, read_boot_id
 
 __all__ = ["GOOD_AGE_S", "CameraMinutes", "Sign"]
 

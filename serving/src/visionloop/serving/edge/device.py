@@ -17,13 +17,14 @@ from typing import Any
 from visionloop.core.progress import say_step
 from visionloop.serving.edge.camera_minutes import CameraMinutes, Sign
 from visionloop.serving.edge.cameras.messages import CameraStatus
+from visionloop.serving.edge.delivery.event_ids import ClockWatch, is_clock_ok
+from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
+from visionloop.serving.edge.delivery.outbox import OutboxLimits
+from visionloop.serving.edge.delivery.sender import Sender
+from visionloop.serving.edge.delivery.sinks.table import SinkContext
 from visionloop.serving.edge.device_state import CameraFigures, DeviceState, MinuteCounts
-from visionloop.serving.edge.event_ids import ClockWatch, is_clock_ok
-from visionloop.serving.edge.gallery import Gallery
-from visionloop.serving.edge.guarded_outbox import GuardedOutbox
 from visionloop.serving.edge.health.judge import CONDITIONS, NOTICES
 from visionloop.serving.edge.ladder import RUNGS, Ladder
-from visionloop.serving.edge.outbox import OutboxLimits
 from visionloop.serving.edge.pressure import (
     AgePressure,
     DiskPressure,
@@ -32,8 +33,7 @@ from visionloop.serving.edge.pressure import (
     PressureReader,
     ProcessorPressure,
 )
-from visionloop.serving.edge.sender import Sender
-from visionloop.serving.edge.sinks.table import SinkContext
+from visionloop.serving.edge.record.gallery import Gallery
 from visionloop.serving.edge_params import EdgeParams
 
 __all__ = ["Device", "DeviceFigures"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from visionloop.serving.edge.outbox import OutboxDepth
-from visionloop.serving.edge.sender import SinkState
+from visionloop.serving.edge.delivery.outbox import OutboxDepth
+from visionloop.serving.edge.delivery.sender import SinkState
 
 __all__ = ["CameraFigures", "DeviceState", "MinuteCounts"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from visionloop.core.progress import say_step, track
-from visionloop.serving.edge.model import LoadedModel
-from visionloop.serving.edge.recording import Recorder
+from visionloop.serving.edge.record.recording import Recorder
 from visionloop.serving.edge.rules.table import Observation, Rule, Scene, make_rules
+from visionloop.serving.edge.updates.model import LoadedModel
 from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.source_params import SourceParams
 from visionloop.serving.sources.table import open_source

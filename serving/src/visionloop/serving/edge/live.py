@@ -13,15 +13,15 @@ from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.cameras.fleet import Fleet
 from visionloop.serving.edge.cameras.messages import Look, Watch
 from visionloop.serving.edge.device import Device, DeviceFigures
-from visionloop.serving.edge.evidence import sweep
 from visionloop.serving.edge.live_counts import LiveCounts
-from visionloop.serving.edge.live_records import LiveRecords
-from visionloop.serving.edge.model import LoadedModel
-from visionloop.serving.edge.recording import Recorder
+from visionloop.serving.edge.record.evidence import sweep
+from visionloop.serving.edge.record.live_records import LiveRecords
+from visionloop.serving.edge.record.recording import Recorder
 from visionloop.serving.edge.settings import SettingsFile
-from visionloop.serving.edge.smaller_models import SmallerModels, describe_form
 from visionloop.serving.edge.station import Station, rules_of
-from visionloop.serving.edge.updates import Updates
+from visionloop.serving.edge.updates.model import LoadedModel
+from visionloop.serving.edge.updates.smaller_models import SmallerModels, describe_form
+from visionloop.serving.edge.updates.takeover import Updates
 from visionloop.serving.edge_params import EdgeParams
 
 __all__ = ["Live"]

@@ -20,10 +20,10 @@ import pytest
 from visionloop.core.errors import DataError, PackageError
 from visionloop.core.files import read_json, write_bytes
 from visionloop.serving.edge.agent import run_agent
-from visionloop.serving.edge.outbox import read_events
-from visionloop.serving.edge.release_source import ReleaseFolder
-from visionloop.serving.edge.shadow import Shadow
-from visionloop.serving.edge.updates import ModelState, Updates
+from visionloop.serving.edge.delivery.outbox import read_events
+from visionloop.serving.edge.updates.release_source import ReleaseFolder
+from visionloop.serving.edge.updates.shadow import Shadow
+from visionloop.serving.edge.updates.takeover import ModelState, Updates
 from visionloop.serving.edge_params import EdgeParams, UpdateParams
 from visionloop.serving.engines.record import ENGINE_MANIFEST, ENGINE_SIGNATURE
 from visionloop.serving.package import load_package
@@ -247,9 +247,9 @@ def test_the_golden_check_compares_every_kind_of_answer(tiny, tmp_path):
 
 PROGRAM = """
 import sys, time, pathlib
-from visionloop.serving.edge.updates import Updates
-from visionloop.serving.edge.release_source import ReleaseFolder
-from visionloop.serving.edge.shadow import Shadow
+from visionloop.serving.edge.updates.takeover import Updates
+from visionloop.serving.edge.updates.release_source import ReleaseFolder
+from visionloop.serving.edge.updates.shadow import Shadow
 from visionloop.serving.edge_params import EdgeParams, UpdateParams
 root = pathlib.Path(sys.argv[1])
 params = UpdateParams(look_s=0.05, shadow_frames=0, probation_s=float(sys.argv[2]), max_faults=1)

@@ -12,7 +12,7 @@ import httpx
 from visionloop.core.errors import PackageError, UnreachableError
 from visionloop.core.files import sha256_of_file
 from visionloop.serving.edge.access import check_address, read_token
-from visionloop.serving.edge.release_params import ReleaseServerParams
+from visionloop.serving.edge.updates.release_params import ReleaseServerParams
 from visionloop.serving.releases.files import ReleaseFile
 
 __all__ = ["Downloader"]

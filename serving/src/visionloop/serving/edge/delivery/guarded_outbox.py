@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from visionloop.core.errors import DataError
-from visionloop.serving.edge.disk_reserve import DiskReserve
-from visionloop.serving.edge.events import Event
-from visionloop.serving.edge.outbox import Outbox, OutboxDepth, OutboxLimits
-from visionloop.serving.edge.outbox_transfer import move_events
-from visionloop.serving.edge.store import (
+from visionloop.serving.edge.delivery.disk_reserve import DiskReserve
+from visionloop.serving.edge.delivery.outbox import Outbox, OutboxDepth, OutboxLimits
+from visionloop.serving.edge.delivery.transfer import move_events
+from visionloop.serving.edge.record.events import Event
+from visionloop.serving.edge.record.store import (
     DATABASE_NAME,
     MEMORY,
     open_store,

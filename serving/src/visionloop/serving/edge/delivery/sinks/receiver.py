@@ -14,9 +14,14 @@ from typing import Any
 
 import httpx
 
-from visionloop.serving.edge.events import Event
-from visionloop.serving.edge.sinks.params import SinkParams
-from visionloop.serving.edge.sinks.table import SinkContext, SinkError, SinkResult, check_address
+from visionloop.serving.edge.delivery.sinks.params import SinkParams
+from visionloop.serving.edge.delivery.sinks.table import (
+    SinkContext,
+    SinkError,
+    SinkResult,
+    check_address,
+)
+from visionloop.serving.edge.record.events import Event
 
 __all__ = ["ReceiverSink", "read_retry_after", "verification"]
 

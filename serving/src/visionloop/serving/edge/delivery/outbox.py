@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core.files import canonical_json, sha256_of_bytes
-from visionloop.serving.edge.event_ids import is_clock_ok, new_event_id, read_boot_id
-from visionloop.serving.edge.events import EVENT_COLUMNS, Event, event_of_row
-from visionloop.serving.edge.store import open_reader
+from visionloop.serving.edge.delivery.event_ids import is_clock_ok, new_event_id, read_boot_id
+from visionloop.serving.edge.record.events import EVENT_COLUMNS, Event, event_of_row
+from visionloop.serving.edge.record.store import open_reader
 
 __all__ = ["ALERT_PRIORITY", "Outbox", "OutboxDepth", "OutboxLimits", "read_events"]
 
@@ -97,7 +97,7 @@ class Outbox:
     Parameters
     ----------
     connection : sqlite3.Connection
-        From :func:`visionloop.serving.edge.store.open_store`. ``append`` belongs to
+        From :func:`visionloop.serving.edge.record.store.open_store`. ``append`` belongs to
         the caller's transaction.
     sinks : mapping of str to int
         Who wants events, and the least urgent priority that it wants. Events wait for the

@@ -21,15 +21,15 @@ from typing import Any, Protocol
 
 from visionloop.core.failpoints import failpoint
 from visionloop.core.progress import say_step
-from visionloop.serving.edge.events import Event
-from visionloop.serving.edge.sinks.params import SinkParams
-from visionloop.serving.edge.sinks.table import (
+from visionloop.serving.edge.delivery.sinks.params import SinkParams
+from visionloop.serving.edge.delivery.sinks.table import (
     Sink,
     SinkContext,
     SinkError,
     SinkResult,
     open_sink,
 )
+from visionloop.serving.edge.record.events import Event
 
 __all__ = ["Sender", "SinkState"]
 

@@ -25,9 +25,9 @@ from visionloop.core.failpoints import failpoint
 from visionloop.core.files import read_json, replace_folder, write_json
 from visionloop.core.progress import say_step
 from visionloop.serving import signing
-from visionloop.serving.edge.model import LoadedModel, load_model
-from visionloop.serving.edge.release_source import ReleaseSource
-from visionloop.serving.edge.shadow import Shadow
+from visionloop.serving.edge.updates.model import LoadedModel, load_model
+from visionloop.serving.edge.updates.release_source import ReleaseSource
+from visionloop.serving.edge.updates.shadow import Shadow
 from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.engines.record import ENGINE_SIGNATURE
 from visionloop.serving.package import load_package

@@ -20,11 +20,11 @@ from visionloop.core.files import write_json
 from visionloop.core.workspace import Workspace
 from visionloop.serving import signing
 from visionloop.serving.edge.agent import _Agent
+from visionloop.serving.edge.delivery.outbox import read_events
 from visionloop.serving.edge.device import Device
 from visionloop.serving.edge.ladder import RUNGS
-from visionloop.serving.edge.outbox import read_events
 from visionloop.serving.edge.pressure import Pressure
-from visionloop.serving.edge.records import read_frames
+from visionloop.serving.edge.record.records import read_frames
 from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.engines.record import (
     ENGINE_MANIFEST,

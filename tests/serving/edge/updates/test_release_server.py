@@ -18,9 +18,9 @@ import uvicorn
 
 from visionloop.core.errors import ConfigError, PackageError, UnreachableError
 from visionloop.core.files import read_json, write_bytes
-from visionloop.serving.edge.release_params import ReleaseServerParams
-from visionloop.serving.edge.release_source import ReleaseServer, open_releases
-from visionloop.serving.edge.updates import Updates
+from visionloop.serving.edge.updates.release_params import ReleaseServerParams
+from visionloop.serving.edge.updates.release_source import ReleaseServer, open_releases
+from visionloop.serving.edge.updates.takeover import Updates
 from visionloop.serving.edge_params import EdgeParams, UpdateParams
 from visionloop.serving.hub.database import add_device, open_database, revoke_device
 from visionloop.serving.hub.ingest import create_app
@@ -218,8 +218,8 @@ def test_a_connection_that_breaks_again_and_again_costs_no_byte_twice(device, ma
 
 PROGRAM = """
 import pathlib, sys
-from visionloop.serving.edge.release_params import ReleaseServerParams
-from visionloop.serving.edge.release_source import open_releases
+from visionloop.serving.edge.updates.release_params import ReleaseServerParams
+from visionloop.serving.edge.updates.release_source import open_releases
 root = pathlib.Path(sys.argv[1])
 params = ReleaseServerParams(token_file="hub.token")
 open_releases(sys.argv[2], params, root=root, edge=root / "edge").refresh("ppe")

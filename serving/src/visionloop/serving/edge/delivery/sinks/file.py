@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visionloop.core.errors import ConfigError
-from visionloop.serving.edge.events import Event
-from visionloop.serving.edge.sinks.params import SinkParams
-from visionloop.serving.edge.sinks.table import SinkContext, SinkError, SinkResult
+from visionloop.serving.edge.delivery.sinks.params import SinkParams
+from visionloop.serving.edge.delivery.sinks.table import SinkContext, SinkError, SinkResult
+from visionloop.serving.edge.record.events import Event
 
 __all__ = ["FileSink"]
 

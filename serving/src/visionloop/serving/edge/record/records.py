@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.entities import Answer, Detections, Frame, Prediction
-from visionloop.serving.edge.store import open_reader
+from visionloop.serving.edge.record.store import open_reader
 
 __all__ = ["FrameRecord", "add_frame", "drop_oldest_frames", "next_sequence", "read_frames"]
 

@@ -18,10 +18,15 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from visionloop.serving.edge.events import Event
-from visionloop.serving.edge.sinks.params import SinkParams
-from visionloop.serving.edge.sinks.receiver import read_retry_after, verification
-from visionloop.serving.edge.sinks.table import SinkContext, SinkError, SinkResult, check_address
+from visionloop.serving.edge.delivery.sinks.params import SinkParams
+from visionloop.serving.edge.delivery.sinks.receiver import read_retry_after, verification
+from visionloop.serving.edge.delivery.sinks.table import (
+    SinkContext,
+    SinkError,
+    SinkResult,
+    check_address,
+)
+from visionloop.serving.edge.record.events import Event
 
 __all__ = ["WebhookSink", "sign_event"]
 

@@ -13,11 +13,11 @@ from visionloop.core.entities import Detections, Frame, Prediction
 from visionloop.core.failpoints import failpoint
 from visionloop.core.files import sha256_of_bytes, write_bytes
 from visionloop.core.image_statistics import measure_image
-from visionloop.serving.edge.gallery import small_jpeg
-from visionloop.serving.edge.guarded_outbox import GuardedOutbox
-from visionloop.serving.edge.outbox import Outbox
-from visionloop.serving.edge.pictures import draw_observation, encode_jpeg
-from visionloop.serving.edge.records import add_frame, drop_oldest_frames, next_sequence
+from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
+from visionloop.serving.edge.delivery.outbox import Outbox
+from visionloop.serving.edge.record.gallery import small_jpeg
+from visionloop.serving.edge.record.pictures import draw_observation, encode_jpeg
+from visionloop.serving.edge.record.records import add_frame, drop_oldest_frames, next_sequence
 from visionloop.serving.edge.rules.table import Observation, Rule
 
 __all__ = ["Recorder", "is_drawn"]

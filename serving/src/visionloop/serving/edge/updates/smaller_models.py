@@ -19,8 +19,8 @@ from visionloop.core.errors import PackageError, VisionloopError
 from visionloop.core.files import replace_folder
 from visionloop.core.progress import say_step
 from visionloop.serving import signing
-from visionloop.serving.edge.model import LoadedModel
-from visionloop.serving.edge.release_source import ReleaseSource
+from visionloop.serving.edge.updates.model import LoadedModel
+from visionloop.serving.edge.updates.release_source import ReleaseSource
 from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.engines.record import load_manifest, read_smaller
 from visionloop.serving.package import ModelPackage, load_package

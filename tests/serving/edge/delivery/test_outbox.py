@@ -14,9 +14,14 @@ import time
 import pytest
 
 from visionloop.core.errors import DataError
-from visionloop.serving.edge.guarded_outbox import GuardedOutbox
-from visionloop.serving.edge.outbox import OVERHEAD_BYTES, Outbox, OutboxLimits, read_events
-from visionloop.serving.edge.store import DATABASE_NAME, GENERATION_BITS, open_store
+from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
+from visionloop.serving.edge.delivery.outbox import (
+    OVERHEAD_BYTES,
+    Outbox,
+    OutboxLimits,
+    read_events,
+)
+from visionloop.serving.edge.record.store import DATABASE_NAME, GENERATION_BITS, open_store
 
 AT = "2026-11-01T10:00:00Z"
 
@@ -289,8 +294,8 @@ def test_an_agent_that_starts_on_a_read_only_disk_works_in_memory(small_disk):
 PROGRAM = """
 import sys, time, json
 from pathlib import Path
-from visionloop.serving.edge.event_ids import ClockWatch
-from visionloop.serving.edge.guarded_outbox import GuardedOutbox
+from visionloop.serving.edge.delivery.event_ids import ClockWatch
+from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
 watch = ClockWatch()
 outbox = GuardedOutbox(Path(sys.argv[1]), sinks={"hub": 9}, reserve_bytes=0)
 outbox.put(kind="k", priority=1, created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -326,7 +331,7 @@ def test_clock_jumps_change_neither_order_nor_timers(tmp_path):
 
 def test_a_jump_of_the_wall_clock_is_seen(monkeypatch):
     """E8."""
-    from visionloop.serving.edge.event_ids import ClockWatch
+    from visionloop.serving.edge.delivery.event_ids import ClockWatch
 
     watch = ClockWatch()
     assert watch.look() == 0.0
@@ -340,7 +345,7 @@ def test_what_was_put_survives_a_kill_at_any_moment(tmp_path):
     """E1, the outbox alone: ids that were written down after ``put`` are all there."""
     program = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from visionloop.serving.edge.guarded_outbox import GuardedOutbox\n"
+        "from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox\n"
         "outbox = GuardedOutbox(Path(sys.argv[1]), sinks={'hub': 9})\n"
         "while True:\n"
         f"    at = '{AT}'\n"

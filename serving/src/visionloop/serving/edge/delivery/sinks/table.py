@@ -14,16 +14,16 @@ from typing import Protocol
 from visionloop.core.plugins import resolve
 from visionloop.core.privacy import mask_secrets
 from visionloop.serving.edge import access
-from visionloop.serving.edge.events import Event
-from visionloop.serving.edge.sinks.params import SinkParams
+from visionloop.serving.edge.delivery.sinks.params import SinkParams
+from visionloop.serving.edge.record.events import Event
 
 __all__ = ["SINKS", "Sink", "SinkContext", "SinkError", "SinkResult", "check_address", "open_sink"]
 
 SINKS = {
-    "receiver": "visionloop.serving.edge.sinks.receiver:ReceiverSink",
-    "mqtt": "visionloop.serving.edge.sinks.mqtt:MqttSink",
-    "webhook": "visionloop.serving.edge.sinks.webhook:WebhookSink",
-    "file": "visionloop.serving.edge.sinks.file:FileSink",
+    "receiver": "visionloop.serving.edge.delivery.sinks.receiver:ReceiverSink",
+    "mqtt": "visionloop.serving.edge.delivery.sinks.mqtt:MqttSink",
+    "webhook": "visionloop.serving.edge.delivery.sinks.webhook:WebhookSink",
+    "file": "visionloop.serving.edge.delivery.sinks.file:FileSink",
 }
 
 

@@ -10,7 +10,7 @@ from visionloop.core.progress import say_step
 from visionloop.serving.edge.cameras.messages import ClipDone, Look
 from visionloop.serving.edge.ladder import Ladder
 from visionloop.serving.edge.live_counts import LiveCounts
-from visionloop.serving.edge.recording import Recorder, is_drawn
+from visionloop.serving.edge.record.recording import Recorder, is_drawn
 from visionloop.serving.edge.settings import SettingsFile
 from visionloop.serving.edge.station import Seen
 from visionloop.serving.edge_params import CameraParams

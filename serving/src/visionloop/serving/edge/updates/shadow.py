@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from visionloop.core.entities import Prediction
 from visionloop.core.errors import PackageError
-from visionloop.serving.edge.model import LoadedModel
+from visionloop.serving.edge.updates.model import LoadedModel
 from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.variants.parity import compare_predictions
 

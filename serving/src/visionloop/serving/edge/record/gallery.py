@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.core.entities import Detections, Prediction
-from visionloop.serving.edge.pictures import draw_observation, encode_jpeg
+from visionloop.serving.edge.record.pictures import draw_observation, encode_jpeg
 from visionloop.serving.edge.rules.table import Observation
 
 __all__ = ["CameraCounts", "Gallery", "small_jpeg"]

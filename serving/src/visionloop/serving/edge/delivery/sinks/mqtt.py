@@ -15,10 +15,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from visionloop.serving.edge.events import Event
-from visionloop.serving.edge.sinks.params import SinkParams
-from visionloop.serving.edge.sinks.receiver import verification
-from visionloop.serving.edge.sinks.table import SinkContext, SinkError, SinkResult, check_address
+from visionloop.serving.edge.delivery.sinks.params import SinkParams
+from visionloop.serving.edge.delivery.sinks.receiver import verification
+from visionloop.serving.edge.delivery.sinks.table import (
+    SinkContext,
+    SinkError,
+    SinkResult,
+    check_address,
+)
+from visionloop.serving.edge.record.events import Event
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage

@@ -19,7 +19,7 @@ from visionloop.core.failpoints import failpoint
 from visionloop.core.files import write_bytes
 from visionloop.core.progress import say_step
 from visionloop.serving import signing
-from visionloop.serving.edge.release_params import ReleaseServerParams
+from visionloop.serving.edge.updates.release_params import ReleaseServerParams
 from visionloop.serving.releases.files import FILES_NAME, ReleaseFiles
 from visionloop.serving.releases.index import INDEX_NAME, IndexEntry, ReleaseIndex, load_index
 from visionloop.serving.releases.store import verify_release
@@ -92,7 +92,7 @@ class ReleaseServer:
     ) -> None:
         self._folder, self._params = folder, params
         self._is_over = threading.Event()
-        from visionloop.serving.edge.download import Downloader  # its library is not small
+        from visionloop.serving.edge.updates.download import Downloader  # its library is not small
 
         self._downloader = Downloader(address, params, root=root, is_over=self._is_over)
 

@@ -7,7 +7,7 @@ Both rows are trained by the stage's own verb: a head on frozen features, and ev
 
 A file a (fold, row); a training that was cut off by ``--minutes`` goes on at its last epoch.
 
-    python benchmarks/families_elpv.py [--folds 4] [--epochs 12] [--minutes 0] [--report]
+    python benchmarks/families_elpv.py [--folds 4] [--epochs 12] [--average-decay 0.99] [--report]
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=4, help="of the four, so many are trained")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--average-decay", type=float, default=0.99, help="of the weights; 0 none")
     parser.add_argument("--minutes", type=float, default=0.0, help="end after so long; 0 never")
     parser.add_argument("--report", action="store_true", help="only what is there already")
     options = parser.parse_args()
@@ -61,7 +62,8 @@ def main() -> None:
     rows = [frozen_row(cells, truth, folds)] if not options.report else []
     right, count, done = 0, 0, 0
     for fold in range(options.folds):
-        path = FOLDER / f"whole-{options.epochs}-{options.image_size}-{fold}.json"
+        kind = f"whole-{options.epochs}-{options.image_size}-{options.average_decay:g}"
+        path = FOLDER / f"{kind}-{fold}.json"
         if not path.is_file() and not options.report and time.monotonic() < end:
             run(cells, truth, folds, fold, options, end, path)
         if path.is_file():
@@ -171,6 +173,7 @@ def prepare(
             "batch_size": 16,
             "learning_rate": 0.0005,
             "weight_decay": 0.01,
+            "average_decay": options.average_decay,
             "class_weight": "none",
             "label_smoothing": 0.05,
             "augment": {"strength": "medium"},

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from visionloop.core.errors import VisionloopError
 from visionloop.core.progress import say_step, track
+from visionloop.training.averaging import WeightAverage
 from visionloop.training.distributed import Processes, this_process
 from visionloop.training.families.table import TrainingJob
 from visionloop.training.resume import EpochRow
@@ -91,12 +92,14 @@ def run_loop(learner: Learner, job: TrainingJob) -> EpochRow:
             say_step(f"no better epoch in {job.params.patience}: stopped early")
             break
         row: EpochRow = {"epoch": float(epoch), "train_loss": loop.train_epoch(epoch)}
-        row = loop.processes.agree(row | learner.validate())
         files: dict[str, bytes] = {}
+        with loop.average.in_place():
+            row = loop.processes.agree(row | learner.validate())
+            is_best = best_row([*job.resume.history, row], learner.best) is row
+            if is_best and loop.processes.is_first:
+                files["best"] = _to_bytes(learner.network.state_dict())
         if loop.processes.is_first:
             files["last"] = loop.state()
-            if best_row([*job.resume.history, row], learner.best) is row:
-                files["best"] = _to_bytes(learner.network.state_dict())
         job.resume.save_epoch(row, files)
         job.on_epoch(row)
     if loop.processes.is_first:
@@ -132,6 +135,7 @@ class _Loop:
         self.optimizer = torch.optim.AdamW(
             trained, lr=self.params.learning_rate, weight_decay=self.params.weight_decay
         )
+        self.average = WeightAverage(learner.network, self.params.average_decay)
         self.network = self.processes.wrap(learner.network)
         self.is_mixed = self.params.precision == "mixed" and self.device == "cuda"
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.is_mixed)
@@ -160,6 +164,7 @@ class _Loop:
                 "network": self.learner.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "average": self.average.state(),
                 "step": self.step,
             }
         )
@@ -170,6 +175,7 @@ class _Loop:
         self.learner.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.average.restore(state["average"])
         self.step = int(state["step"])
 
     def _train_step(self, batch: Any, epoch: int) -> float:
@@ -190,6 +196,7 @@ class _Loop:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.params.max_gradient)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.average.update()
         self.step += 1
         return float(loss.detach())
 

@@ -172,6 +172,13 @@ class TrainingParams(StrictModel):
     max_gradient: float = Field(
         default=1.0, ge=0, description="norm to which gradients are cut; 0 does not cut"
     )
+    average_decay: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share that a moving average of the weights keeps at each step; the average is "
+        "judged and kept; 0: none (mode full; yolo has its own)",
+    )
     patience: int = Field(
         default=0, ge=0, description="epochs without a better one that end it early; 0 none"
     )

@@ -72,7 +72,7 @@ def test_everybody_agrees_with_himself(rows) -> None:
     assert [row.class_name for row in average(rows, found)] == [row.class_name for row in rows]
 
 
-@given(answers(), st.floats(-1, 1))
+@given(answers(), st.floats(-0.7, 0.7))  # the smallest box, 5 pixels wide, still overlaps by half
 def test_the_average_lies_halfway_and_keeps_keys_and_order(rows, shift) -> None:
     rows = rows[:1]  # one box: neighbours cannot be confused
     moved = [Region(row.class_name, tuple(value + shift for value in row.xyxy)) for row in rows]

@@ -52,7 +52,7 @@ bench: $(VENV)/.installed  ## measure: NAME=ring runs benchmarks/ring.py, withou
 
 lock: $(UV)  ## compile the locks again after a change of pyproject.toml
 	$(UV) pip compile pyproject.toml --extra all --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade -q -o locks/all.txt
-	$(UV) pip compile pyproject.toml --extra edge --universal --python-version 3.10 --generate-hashes --no-annotate --no-header --upgrade -q -o locks/edge.txt
+	$(UV) pip compile pyproject.toml --extra edge --override locks/edge-overrides.txt --universal --python-version 3.10 --generate-hashes --no-annotate --no-header --upgrade -q -o locks/edge.txt
 	$(UV) pip compile locks/label-studio.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade -q -o locks/label-studio.txt
 
 docs: $(VENV)/.installed  ## write the pages that are generated from the code

@@ -80,11 +80,11 @@ def make_environment(folder: Path) -> Path:
     if uv is None:
         raise SystemExit("uv is not installed: make install brings it")
     python = folder / "bin" / "python"
-    install = [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(python)]
+    settings = ["-q", "--compile-bytecode", "--python", str(python)]
     for command in (
         [uv, "venv", "-q", "--python", oldest_python(), str(folder)],
-        [*install, "--require-hashes", "-r", str(REPOSITORY / "locks" / "edge.txt")],
-        [*install, "--no-deps", str(REPOSITORY)],
+        [uv, "pip", "sync", *settings, "--require-hashes", str(REPOSITORY / "locks" / "edge.txt")],
+        [uv, "pip", "install", *settings, "--no-deps", str(REPOSITORY)],
     ):
         subprocess.run(command, check=True, timeout=900)
     return python

@@ -40,11 +40,11 @@ def test_the_edge_extra_alone_runs_the_agent(
     uv, python = find_uv(), find_python_310()
     environment = tmp_path / "environment"
     inside = str(environment / "bin" / "python")
-    install = [uv, "pip", "install", "-q", "--python", inside]
+    settings = ["-q", "--python", inside]
     for command in (
         [uv, "venv", "-q", "--python", python, str(environment)],
-        [*install, "--require-hashes", "-r", str(REPOSITORY / "locks" / "edge.txt")],
-        [*install, "--no-deps", str(REPOSITORY)],
+        [uv, "pip", "sync", *settings, "--require-hashes", str(REPOSITORY / "locks" / "edge.txt")],
+        [uv, "pip", "install", *settings, "--no-deps", str(REPOSITORY)],
     ):
         subprocess.run(command, check=True, timeout=600)
     source = "{name: line, kind: folder, path: line}"
@@ -68,7 +68,7 @@ def test_the_edge_extra_alone_runs_the_agent(
     assert "2 frames" in done.stdout
     assert "1 events" in done.stdout
     assert len(read_frames(workspace.edge / "outbox.db")) == 2
-    names = "('torch', 'pandas', 'onnx', 'PIL')"
+    names = "('torch', 'pandas', 'onnx', 'PIL', 'sympy')"
     absent = f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
     shown = subprocess.run([inside, "-c", absent], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -88,9 +88,13 @@ def make_project(
     workspace.params.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def train_within(workspace: Workspace, seconds: float | None) -> bool:
+def train_within(
+    workspace: Workspace,
+    seconds: float | None,
+    program: Sequence[str] = ("-m", "visionloop.training"),
+) -> bool:
     """Train, or go on; whether it came to its end within so many seconds (None: no limit)."""
-    command = [sys.executable, "-m", "visionloop.training", "train", "-w", str(workspace.root)]
+    command = [sys.executable, *program, "train", "-w", str(workspace.root)]
     database = workspace.root.parent / "mlflow.db"
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{database}"}
     try:

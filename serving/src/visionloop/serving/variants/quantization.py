@@ -7,6 +7,7 @@ candidate images is within a budget.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from visionloop.serving.images import read_image
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.preprocess import make_batch
-from visionloop.serving.variants.layer_search import find_sensitive_layers
+from visionloop.serving.variants.layer_search import Search, find_sensitive_layers
 from visionloop.serving.variants.loss import Comparer
 from visionloop.serving.variants.quantizer import RANGES, Quantizer
 from visionloop.serving.variants.reference import Reference
+from visionloop.serving.variants.resize_model import resize_model
 
 __all__ = ["choose_for_coverage", "write_int8"]
 
@@ -67,6 +69,7 @@ def write_int8(
     budget: float,
     seconds: float,
     symmetric: bool = True,
+    size: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Write the INT8 form of a package's model. Call it apart.
 
@@ -85,12 +88,19 @@ def write_int8(
         See :func:`find_sensitive_layers`.
     symmetric : bool
         For TensorRT; False for processors.
+    size : sequence of int or None
+        Width and height of a fitted input: ranges and layers are found there. None: the package's.
 
     Returns
     -------
     dict
         ``kept_in_float``, ``layers``, ``ranges``, ``calibration`` (file names),
         ``distance_full``, ``distance``, ``tried``, ``is_complete``.
+
+    Raises
+    ------
+    PackageError
+        If the package is not in order, or its graph has one size only.
     """
     loaded = load_package(Path(package), trusted_keys=[Path(key) for key in trusted_keys])
     known = Reference.model_validate(reference)
@@ -99,30 +109,18 @@ def write_int8(
         _describe(loaded, pictures), max(calibration_images, search_images)
     )
     calibration, judged = chosen[:calibration_images], chosen[:search_images]
-    batches = (make_batch([pictures[one]], loaded.manifest.input)[0] for one in calibration)
-    quantizer = Quantizer(loaded.path / MODEL_NAME, batches, symmetric=symmetric)
+    model = loaded.read_model()
+    if size is not None:
+        loaded, model = resize_model(loaded, model, size[0], size[1])
+    quantizer = _measure_ranges(loaded, model, [pictures[one] for one in calibration], symmetric)
     comparer = Comparer(
         loaded,
         [pictures[one] for one in judged],
         [known.samples[one] for one in judged],
         metric=known.metric,
+        model=model,
     )
-
-    def open_form(kept: Sequence[str], ranges: str) -> Predictor:
-        model = quantizer.make(kept_in_float=kept, ranges=ranges)
-        return Predictor(loaded, threads=1, model=model)
-
-    ranges = min(
-        RANGES, key=lambda one: comparer.measure_noise(open_form([], one), 2 * RANKING_IMAGES)
-    )
-    search = find_sensitive_layers(
-        quantizer.layers,
-        noise=lambda kept: comparer.measure_noise(open_form(kept, ranges), RANKING_IMAGES),
-        distance=lambda kept: comparer.compare(open_form(kept, ranges)).distance,
-        budget=budget,
-        seconds=seconds,
-        costs=quantizer.costs,
-    )
+    ranges, search = _search(loaded, quantizer, comparer, budget=budget, seconds=seconds)
     Path(target).write_bytes(quantizer.make(kept_in_float=search.kept, ranges=ranges))
     return {
         "kept_in_float": [*search.kept, *quantizer.cheap],
@@ -134,6 +132,44 @@ def write_int8(
         "tried": search.tried,
         "is_complete": search.is_complete,
     }
+
+
+def _measure_ranges(
+    package: ModelPackage, model: bytes, pictures: Sequence[NDArray[np.uint8]], symmetric: bool
+) -> Quantizer:
+    """What goes through each layer on the calibration pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / MODEL_NAME
+        source.write_bytes(model)
+        batches = (make_batch([one], package.manifest.input)[0] for one in pictures)
+        return Quantizer(source, batches, symmetric=symmetric)
+
+
+def _search(
+    package: ModelPackage,
+    quantizer: Quantizer,
+    comparer: Comparer,
+    *,
+    budget: float,
+    seconds: float,
+) -> tuple[str, Search]:
+    """The way to make ranges whose answers differ less, and the layers that stay in float."""
+
+    def open_form(kept: Sequence[str], ranges: str) -> Predictor:
+        model = quantizer.make(kept_in_float=kept, ranges=ranges)
+        return Predictor(package, threads=1, model=model)
+
+    ranges = min(
+        RANGES, key=lambda one: comparer.measure_noise(open_form([], one), 2 * RANKING_IMAGES)
+    )
+    return ranges, find_sensitive_layers(
+        quantizer.layers,
+        noise=lambda kept: comparer.measure_noise(open_form(kept, ranges), RANKING_IMAGES),
+        distance=lambda kept: comparer.compare(open_form(kept, ranges)).distance,
+        budget=budget,
+        seconds=seconds,
+        costs=quantizer.costs,
+    )
 
 
 def _describe(package: ModelPackage, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:

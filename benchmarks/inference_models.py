@@ -165,11 +165,13 @@ def quantize(
         images=str(images),
         reference=reference.model_dump(mode="json"),
         target=str(target),
-        calibration_images=CALIBRATION,
-        search_images=128,
-        budget=budget,
-        seconds=seconds,
-        symmetric=False,  # for processors: the variant "int8-cpu"
+        settings={
+            "calibration_images": CALIBRATION,
+            "search_images": 128,
+            "budget": budget,
+            "seconds": seconds,
+            "symmetric": False,  # for processors: the variant "int8-cpu"
+        },
         size=size,
     )
     return target, found

@@ -42,7 +42,8 @@ def _shared_side(first: Boxes, second: Boxes, axis: int) -> NDArray[np.float32]:
     """Of the intersections, float32 (N, M): 0 where there is none."""
     side = np.minimum(first[:, None, axis + 2], second[None, :, axis + 2])
     side -= np.maximum(first[:, None, axis], second[None, :, axis])
-    return np.maximum(side, 0, out=side)
+    np.maximum(side, 0, out=side)
+    return np.asarray(side, np.float32)
 
 
 def match_boxes(

@@ -163,8 +163,10 @@ def make_and_compare(
     precision : str
     source, target, pictures : str
         Paths: FP32 and variant (ONNX), and where the worst images are drawn.
-    shared, search : dict
+    shared : dict
         Arguments of :func:`write_int8` and :func:`compare_variant`.
+    search : dict
+        Fields of :class:`visionloop.serving.variants.quantization.Int8Settings`.
     calibration, parity : dict
         A :class:`Reference` each.
 
@@ -177,10 +179,8 @@ def make_and_compare(
     if precision == "fp16":
         write_fp16(source=source, target=target)
     else:
-        is_symmetric = precision == "int8"
-        found = write_int8(
-            **shared, **search, reference=calibration, target=target, symmetric=is_symmetric
-        )
+        settings = {**search, "symmetric": precision == "int8"}
+        found = write_int8(**shared, reference=calibration, target=target, settings=settings)
     shown = compare_variant(**shared, model=target, reference=parity, pictures=pictures)
     return {"search": found, "shown": shown}
 

@@ -8,7 +8,8 @@ candidate images is within a budget.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from visionloop.serving.preprocess import make_batch
 from visionloop.serving.variants.layer_search import Search, find_sensitive_layers
 from visionloop.serving.variants.loss import Comparer
 from visionloop.serving.variants.quantizer import RANGES, Quantizer
-from visionloop.serving.variants.reference import Reference
+from visionloop.serving.variants.reference import Reference, ReferenceSample
 from visionloop.serving.variants.resize_model import resize_model
 
-__all__ = ["choose_for_coverage", "write_int8"]
+__all__ = ["Int8Settings", "choose_for_coverage", "write_int8"]
 
 RANKING_IMAGES = 12
 """Images on which single layers are ranked: they are compared by a continuous measure."""
@@ -57,6 +58,28 @@ def choose_for_coverage(vectors: NDArray[np.floating], count: int) -> list[int]:
     return chosen
 
 
+@dataclass(frozen=True)
+class Int8Settings:
+    """How an INT8 form is made.
+
+    Attributes
+    ----------
+    calibration_images, search_images : int
+        So many are chosen for coverage; the first ``search_images`` judge how many layers stay
+        in float, the first ``calibration_images`` give the ranges.
+    budget, seconds : float
+        See :func:`find_sensitive_layers`.
+    symmetric : bool
+        For TensorRT; False for processors.
+    """
+
+    calibration_images: int
+    search_images: int
+    budget: float
+    seconds: float
+    symmetric: bool = True
+
+
 def write_int8(
     *,
     package: str,
@@ -64,11 +87,7 @@ def write_int8(
     images: str,
     reference: dict[str, Any],
     target: str,
-    calibration_images: int,
-    search_images: int,
-    budget: float,
-    seconds: float,
-    symmetric: bool = True,
+    settings: Mapping[str, Any],
     size: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Write the INT8 form of a package's model. Call it apart.
@@ -81,13 +100,8 @@ def write_int8(
         Paths of public keys.
     reference : dict
         A :class:`Reference`: candidates for calibration.
-    calibration_images, search_images : int
-        So many are chosen for coverage; the first ``search_images`` judge how many layers stay
-        in float, the first ``calibration_images`` give the ranges.
-    budget, seconds : float
-        See :func:`find_sensitive_layers`.
-    symmetric : bool
-        For TensorRT; False for processors.
+    settings : mapping
+        Fields of :class:`Int8Settings`.
     size : sequence of int or None
         Width and height of a fitted input: ranges and layers are found there. None: the package's.
 
@@ -102,31 +116,42 @@ def write_int8(
     PackageError
         If the package is not in order, or its graph has one size only.
     """
+    wanted = Int8Settings(**settings)
     loaded = load_package(Path(package), trusted_keys=[Path(key) for key in trusted_keys])
     known = Reference.model_validate(reference)
     pictures = [read_image(Path(images) / one.file_name) for one in known.samples]
-    chosen = choose_for_coverage(
-        _describe(loaded, pictures), max(calibration_images, search_images)
-    )
-    calibration, judged = chosen[:calibration_images], chosen[:search_images]
+    count = max(wanted.calibration_images, wanted.search_images)
+    chosen = choose_for_coverage(_describe(loaded, pictures), count)
+    pictures = [pictures[one] for one in chosen]
+    samples = [known.samples[one] for one in chosen]
     model = loaded.read_model()
     if size is not None:
         loaded, model = resize_model(loaded, model, size[0], size[1])
-    quantizer = _measure_ranges(loaded, model, [pictures[one] for one in calibration], symmetric)
-    comparer = Comparer(
-        loaded,
-        [pictures[one] for one in judged],
-        [known.samples[one] for one in judged],
-        metric=known.metric,
-        model=model,
+    content, facts = _make(loaded, model, pictures, samples, known.metric, wanted)
+    Path(target).write_bytes(content)
+    calibration = samples[: wanted.calibration_images]
+    return {**facts, "calibration": [one.file_name for one in calibration]}
+
+
+def _make(
+    package: ModelPackage,
+    model: bytes,
+    pictures: Sequence[NDArray[np.uint8]],
+    samples: Sequence[ReferenceSample],
+    metric: str,
+    settings: Int8Settings,
+) -> tuple[bytes, dict[str, Any]]:
+    """INT8 of a model, and what was found on the way; pictures by falling coverage."""
+    quantizer = _measure_ranges(
+        package, model, pictures[: settings.calibration_images], settings.symmetric
     )
-    ranges, search = _search(loaded, quantizer, comparer, budget=budget, seconds=seconds)
-    Path(target).write_bytes(quantizer.make(kept_in_float=search.kept, ranges=ranges))
-    return {
+    judged = slice(settings.search_images)
+    comparer = Comparer(package, pictures[judged], samples[judged], metric=metric, model=model)
+    ranges, search = _search(package, quantizer, comparer, settings)
+    return quantizer.make(kept_in_float=search.kept, ranges=ranges), {
         "kept_in_float": [*search.kept, *quantizer.cheap],
         "layers": len(quantizer.layers) + len(quantizer.cheap),
         "ranges": ranges,
-        "calibration": [known.samples[one].file_name for one in calibration],
         "distance_full": search.distance_full,
         "distance": search.distance,
         "tried": search.tried,
@@ -146,12 +171,7 @@ def _measure_ranges(
 
 
 def _search(
-    package: ModelPackage,
-    quantizer: Quantizer,
-    comparer: Comparer,
-    *,
-    budget: float,
-    seconds: float,
+    package: ModelPackage, quantizer: Quantizer, comparer: Comparer, settings: Int8Settings
 ) -> tuple[str, Search]:
     """The way to make ranges whose answers differ less, and the layers that stay in float."""
 
@@ -166,8 +186,8 @@ def _search(
         quantizer.layers,
         noise=lambda kept: comparer.measure_noise(open_form(kept, ranges), RANKING_IMAGES),
         distance=lambda kept: comparer.compare(open_form(kept, ranges)).distance,
-        budget=budget,
-        seconds=seconds,
+        budget=settings.budget,
+        seconds=settings.seconds,
         costs=quantizer.costs,
     )
 

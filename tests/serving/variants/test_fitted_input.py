@@ -169,6 +169,12 @@ def test_a_fitted_input_is_built_measured_and_served(make_workspace, signed, cap
     with pytest.raises(PackageError, match="it was not asked for"):
         read_variant(report.folder, report.manifest, "int8-cpu", (32, 64))
 
+    own = read_variant(report.folder, report.manifest, "int8-cpu")
+    onnx.checker.check_model(onnx.load_model_from_string(own))
+    fitted, resized = resize_model(package, own, *size)
+    (answer,) = Predictor(fitted, threads=1, model=resized).predict([draw_spot(64, 32)])
+    assert np.allclose(answer.answer.xyxy, [[64, 32, 80, 48]], atol=1e-2)
+
     profile = tune(workspace=workspace).profile
     forms = {(one.precision, one.width, one.height): one for one in profile.measured}
     sizes = [(64, 64), size]

@@ -180,6 +180,8 @@ def test_a_fitted_input_is_built_measured_and_served(make_workspace, signed, cap
     sizes = [(64, 64), size]
     assert set(forms) == {(precision, *s) for precision in ("fp32", "int8-cpu") for s in sizes}
     assert not any(one.reason for one in profile.measured)
+    is_fitted = (profile.choice.width, profile.choice.height) == size
+    assert is_fitted == any("would be shrunk further" in line for line in profile.why)
     assert forms["fp32", 64, 32].loss == 0 and forms["fp32", 64, 32].agreement == 1
 
     for precision in ("fp32", "int8-cpu"):

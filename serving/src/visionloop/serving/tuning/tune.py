@@ -35,6 +35,7 @@ from visionloop.serving.tuning.device_profile import (
 )
 from visionloop.serving.tuning.forms import list_forms, shapes_of
 from visionloop.serving.tuning.turns import measure_in_turn
+from visionloop.serving.variants.fitted_input import fit_input
 from visionloop.serving.variants.reference import (
     REFERENCE_NAME,
     Reference,
@@ -86,9 +87,8 @@ def tune(*, workspace: Workspace) -> TuneReport:
     target_ms = params.target_ms or (targets.latency.per_frame_ms if targets else 50.0)
     limits = targets.parity if targets else ParityTargets()
     reference, images = _find_images(workspace, params.images)
-    forms = list_forms(
-        package, manifest, folder, params, shapes=shapes_of(reference.samples, images)
-    )
+    shapes = shapes_of(reference.samples, images)
+    forms = list_forms(package, manifest, folder, params, shapes=shapes)
     say_step(f"serving: measuring {len(forms)} forms, {params.rounds} rounds in turn")
     rows = call_apart(
         measure_in_turn,
@@ -104,6 +104,12 @@ def tune(*, workspace: Workspace) -> TuneReport:
     )
     measured = [MeasuredForm(**row) for row in rows]
     choice, is_met, why = choose(measured, target_ms=target_ms, limits=limits)
+    spec = package.manifest.input
+    if (choice.width, choice.height) in {fit_input(spec, *shape) for shape in shapes}:
+        why.append(
+            f"the input of {choice.width} x {choice.height} fits the pictures that are here; a "
+            "camera of another shape would be shrunk further: measure again where one comes"
+        )
     profile = DeviceProfile(
         package_sha256=package.sha256,
         machine=f"{platform.machine()}, {os.cpu_count()} cores",

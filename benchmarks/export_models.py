@@ -48,7 +48,7 @@ PROBE = {"mode": "probe", "epochs": 12, "batch_size": 16, "allow_scratch": True}
 MODELS: dict[str, ModelRow] = {
     "yolo": ModelRow(
         "deeppcb",
-        {**FULL, "family": "yolo", "weights": "yolov8n", "image_size": 416, "image_passes": 2400,
+        {**FULL, "family": "yolo", "weights": "yolov8n", "image_size": 416, "image_passes": 8000,
          "learning_rate": 0.001},
     ),
     "efficientnet": ModelRow(

@@ -11,15 +11,19 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from inference_models import Form
 from numpy.typing import NDArray
 
-__all__ = ["Runner", "Turn", "open_peer"]
+from visionloop.serving.package import load_package
+from visionloop.serving.predictor import Predictor
+from visionloop.serving.variants.resize_model import at_size
+
+__all__ = ["Runner", "Turn", "open_form", "open_peer"]
 
 REST_SECONDS = 0.02
 LONGEST_REST = 50
@@ -36,17 +40,6 @@ class Turn(NamedTuple):
     after: float
 
 
-@dataclass(frozen=True)
-class RunnerSettings:
-    """What a process is told to open: a backend of ours, or the peer's ONNX file."""
-
-    backend: str
-    model: Path
-    threads: int | None
-    package: Path | None
-    size: int
-
-
 class Runner:
     """A process that answers one frame a turn.
 
@@ -54,32 +47,13 @@ class Runner:
     ----------
     frames : Path
         ``.npy`` of uint8 (N, 1080, 1920, 3), BGR.
-    model : Path
-        ONNX file.
-    backend : str
-        Row of our table of backends; ``ultralytics`` is the peer.
-    threads : int or None
-        None leaves the library its defaults.
-    package : Path or None
-        Ours: the package whose form the model is.
-    size : int
-        Of the peer's input.
+    form : Form
     """
 
-    def __init__(
-        self,
-        frames: Path,
-        model: Path,
-        *,
-        backend: str,
-        threads: int | None,
-        package: Path | None = None,
-        size: int = 640,
-    ) -> None:
+    def __init__(self, frames: Path, form: Form) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        settings = RunnerSettings(backend, model, threads, package, size)
-        self._process = context.Process(target=_serve, args=(theirs, settings, frames), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, form, frames), daemon=True)
         self._process.start()
         assert self._pipe.recv() == "ready"
 
@@ -94,18 +68,18 @@ class Runner:
         self._process.join(timeout=30)
 
 
-def _serve(pipe: Connection, settings: RunnerSettings, frames: Path) -> None:
+def _serve(pipe: Connection, form: Form, frames: Path) -> None:
     import cv2
 
-    if settings.threads == 1:
+    if form.threads == 1:
         cv2.setNumThreads(1)
     pictures = np.load(frames, mmap_mode="r")
-    ask = _open(settings)
+    ask = _open(form)
     for number in range(3):
-        ask(np.ascontiguousarray(pictures[number]))
+        ask(np.array(pictures[number]))
     pipe.send("ready")
     while (number := pipe.recv()) is not None:
-        frame = np.ascontiguousarray(pictures[number])
+        frame = np.array(pictures[number])  # in memory, as a decoder leaves it
         start, before = time.perf_counter(), time.process_time()
         around = ask(frame)
         wall, busy = time.perf_counter() - start, time.process_time() - before
@@ -123,27 +97,29 @@ def _rest() -> float:
     return time.process_time() - first
 
 
-def _open(settings: RunnerSettings) -> Callable[[Frame], float]:
+def open_form(form: Form) -> Predictor:
+    """One of our forms, ready to answer."""
+    assert form.package is not None
+    return Predictor(
+        at_size(load_package(form.package), *form.size),
+        backend=form.backend,
+        threads=form.threads,
+        model=form.model.read_bytes(),
+        batch_size=1,
+    )
+
+
+def _open(form: Form) -> Callable[[Frame], float]:
     """A function that answers a frame, and says how long pre- and post-processing took."""
-    if settings.backend == "ultralytics":
-        peer = open_peer(settings.model, threads=settings.threads, size=settings.size)
+    if form.backend == "ultralytics":
+        peer = open_peer(form.model, threads=form.threads, size=form.size)
 
         def ask_peer(frame: Frame) -> float:
             peer(frame)
             return 0.0
 
         return ask_peer
-    from visionloop.serving.package import load_package
-    from visionloop.serving.predictor import Predictor
-
-    assert settings.package is not None
-    ours = Predictor(
-        load_package(settings.package),
-        backend=settings.backend,
-        threads=settings.threads,
-        model=settings.model.read_bytes(),
-        batch_size=1,
-    )
+    ours = open_form(form)
 
     def ask(frame: Frame) -> float:
         timings = ours.predict_timed([frame])[1]
@@ -152,7 +128,9 @@ def _open(settings: RunnerSettings) -> Callable[[Frame], float]:
     return ask
 
 
-def open_peer(onnx: Path, *, threads: int | None, size: int = 640) -> Callable[[Frame], Any]:
+def open_peer(
+    onnx: Path, *, threads: int | None, size: tuple[int, int], confidence: float = 0.25
+) -> Callable[[Frame], Any]:
     """Ultralytics' ONNX predict; one thread means one for its ONNX Runtime session too."""
     os.environ.setdefault("YOLO_VERBOSE", "false")
     import onnxruntime
@@ -170,12 +148,13 @@ def open_peer(onnx: Path, *, threads: int | None, size: int = 640) -> Callable[[
     if threads == 1:
         torch.set_num_threads(1)
         onnxruntime.InferenceSession = pinned
+    options = {"imgsz": [size[1], size[0]], "conf": confidence, "verbose": False, "device": "cpu"}
     try:
-        model.predict(np.zeros((1080, 1920, 3), np.uint8), imgsz=size, verbose=False, device="cpu")
+        model.predict(np.zeros((1080, 1920, 3), np.uint8), **options)
     finally:
         onnxruntime.InferenceSession = original
 
     def ask(frame: Frame) -> Any:
-        return model.predict(frame, imgsz=size, verbose=False, device="cpu")[0]
+        return model.predict(frame, **options)[0]
 
     return ask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -84,6 +85,16 @@ def test_letterbox_keeps_proportions_and_pads():
     assert (placed[:16] == 114).all()
     assert (placed[16:48] == 200).all()
     assert (placed[48:] == 114).all()
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5, 7])
+def test_whole_factors_give_what_bilinear_interpolation_gives(factor):
+    picture = np.random.default_rng(factor).integers(
+        0, 256, (36 * factor, 64 * factor, 3), np.uint8
+    )
+    placed, _ = place_image(picture, ImageInput(width=64, height=64, resize="letterbox"))
+    expected = cv2.resize(picture, (64, 36), interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(placed[14:50], expected)
 
 
 def test_detections_are_thresholded_and_suppressed(tiny, kit):

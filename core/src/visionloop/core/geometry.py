@@ -30,13 +30,20 @@ def box_iou(first: Boxes, second: Boxes) -> NDArray[np.float32]:
     float32 array (N, M)
         In [0, 1]; 0 where the union is empty.
     """
-    corner_min = np.maximum(first[:, None, :2], second[None, :, :2])
-    corner_max = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    size = np.clip(corner_max - corner_min, 0, None)
-    overlap = size[..., 0] * size[..., 1]
+    # Side by side, not corner by corner: long rows are several times faster than pairs.
+    overlap = _shared_side(first, second, 0)
+    overlap *= _shared_side(first, second, 1)
     union = box_area(first)[:, None] + box_area(second)[None, :] - overlap
     iou = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
     return np.asarray(iou, dtype=np.float32)
+
+
+def _shared_side(first: Boxes, second: Boxes, axis: int) -> NDArray[np.float32]:
+    """Of the intersections, float32 (N, M): 0 where there is none."""
+    side = np.minimum(first[:, None, axis + 2], second[None, :, axis + 2])
+    side -= np.maximum(first[:, None, axis], second[None, :, axis])
+    np.maximum(side, 0, out=side)
+    return np.asarray(side, np.float32)
 
 
 def match_boxes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from visionloop.core.config import ProjectParams, load_blocks
 from visionloop.core.errors import DataError, PackageError
@@ -20,6 +21,7 @@ from visionloop.serving.engines.record import (
     ENGINE_SIGNATURE,
     EngineFacts,
     EngineManifest,
+    VariantFacts,
 )
 from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
 from visionloop.serving.params import BuildParams, ServingParams
@@ -87,63 +89,87 @@ def build(
     keys, key = signing.trusted_keys(), signing.signing_key()
     loaded = load_package(package or workspace.package, trusted_keys=keys)
     _refuse_other_task(loaded, blocks["project"])
-    folder = into or workspace.engine
     reference = _find_reference(workspace, loaded, params)
+    sources = _Sources(loaded, workspace.images, reference, keys, params)
+    folder = into or workspace.engine
     with (
         replace_folder(folder) as staging,
         tempfile.TemporaryDirectory() as pictures,
     ):
         made = make_variants(
-            loaded,
-            folder=staging,
-            pictures=Path(pictures),
-            images=workspace.images,
-            reference=reference,
-            keys=keys,
-            params=params,
-            limits=limits,
+            loaded, folder=staging, pictures=Path(pictures), **sources.shared, limits=limits
         )
-        accepted = [one.facts for one in made if one.facts.accepted]
         cache = EngineCache(workspace.engine_cache)
-        engines = [
-            _build_one(cache, staging, one.precision, one.onnx_file, params)
-            for one in accepted
-            if one.precision in ENGINE_PRECISIONS
-        ]
-        smaller = make_smaller(
-            loaded,
-            folder=staging,
-            images=workspace.images,
-            reference=reference,
-            keys=keys,
-            params=params,
-        )
-        files = {"fp32": str(loaded.path / MODEL_NAME)}
-        files |= {one.precision: str(staging / one.onnx_file) for one in accepted}
-        say_step("serving: measuring time and memory of each form")
-        manifest = EngineManifest(
-            package_sha256=loaded.sha256,
-            model_sha256=loaded.manifest.files[MODEL_NAME],
-            variants=[one.facts for one in made],
-            engines=engines,
-            smaller=smaller,
-            measured=measure_forms(
-                loaded,
-                keys=keys,
-                models=files,
-                engines={e.precision: str(staging / e.engine_file) for e in engines if e.built},
-                images=[workspace.images / one.file_name for one in reference.samples[:8]],
-                params=params,
-            ),
-        )
-        if loaded.manifest.vision_task != "embedding":
-            names = [one.file_name for one in reference.samples[: params.golden_images]]
-            golden = [workspace.images / name for name in names]
-            write_golden(staging / GOLDEN_NAME, Predictor(loaded, threads=1), golden)
+        manifest = _make_manifest(sources, staging, [one.facts for one in made], cache)
+        _write_golden(sources, staging / GOLDEN_NAME)
         write_json(staging / ENGINE_MANIFEST, manifest.model_dump(mode="json"))
         signing.sign_folder(staging, key=key, signature_name=ENGINE_SIGNATURE)
         page = write_parity_page(workspace.reports / "parity", loaded, manifest, made, limits)
     return BuildReport(folder, page, manifest)
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """What every step of a build starts from."""
+
+    package: ModelPackage
+    images: Path
+    reference: Reference
+    keys: list[Path]
+    params: BuildParams
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """Keyword arguments of the steps, beside the package."""
+        return {
+            "images": self.images,
+            "reference": self.reference,
+            "keys": self.keys,
+            "params": self.params,
+        }
+
+    def first(self, count: int) -> list[Path]:
+        """The first image files of the reference."""
+        return [self.images / one.file_name for one in self.reference.samples[:count]]
+
+
+def _make_manifest(
+    sources: _Sources, folder: Path, variants: list[VariantFacts], cache: EngineCache
+) -> EngineManifest:
+    """Engines of the accepted variants, the smaller input, and the time that each form takes."""
+    package, params = sources.package, sources.params
+    accepted = [one for one in variants if one.accepted and one.size is None]
+    engines = [
+        _build_one(cache, folder, one.precision, one.onnx_file, params)
+        for one in accepted
+        if one.precision in ENGINE_PRECISIONS
+    ]
+    smaller = make_smaller(package, folder=folder, **sources.shared)
+    files = {"fp32": str(package.path / MODEL_NAME)}
+    files |= {one.precision: str(folder / one.onnx_file) for one in accepted}
+    say_step("serving: measuring time and memory of each form")
+    return EngineManifest(
+        package_sha256=package.sha256,
+        model_sha256=package.manifest.files[MODEL_NAME],
+        variants=variants,
+        engines=engines,
+        smaller=smaller,
+        measured=measure_forms(
+            package,
+            keys=sources.keys,
+            models=files,
+            engines={one.precision: str(folder / one.engine_file) for one in engines if one.built},
+            images=sources.first(8),
+            params=params,
+        ),
+    )
+
+
+def _write_golden(sources: _Sources, folder: Path) -> None:
+    """Embeddings alone have no answers that a device could check."""
+    if sources.package.manifest.vision_task != "embedding":
+        predictor = Predictor(sources.package, threads=1)
+        write_golden(folder, predictor, sources.first(sources.params.golden_images))
 
 
 def _build_one(

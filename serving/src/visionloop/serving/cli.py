@@ -22,7 +22,7 @@ def build(workspace: WorkspaceOption = None) -> None:
     from visionloop.serving.build import build as run
 
     report = run(workspace=find_workspace(workspace))
-    accepted = [one.precision for one in report.manifest.variants if one.accepted]
+    accepted = [one.name for one in report.manifest.variants if one.accepted]
     built = [
         f"{one.kind} {one.tensorrt_version} engine of {one.precision}, "
         f"{one.engine_bytes / 1e6:.1f} MB{' from the cache' if one.from_cache else ''}"

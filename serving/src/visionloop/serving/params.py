@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -51,6 +51,11 @@ class BuildParams(StrictModel):
     )
     smaller_loss: float = Field(
         default=0.15, ge=0, le=1, description="metric that it may lose; else the release has none"
+    )
+    aspects: list[Annotated[str, Field(pattern=r"^[1-9]\d{0,4}:[1-9]\d{0,4}$")]] = Field(
+        default=[],
+        description="shapes of cameras' pictures, as 16:9, for whose fitted input (no grey bars) "
+        "int8-cpu is made too; for packages that letterbox",
     )
     compute_capability: str = Field(
         default="8.0", pattern=r"^\d+\.\d$", description="GPU that TensorRT-RTX builds for"

@@ -113,13 +113,14 @@ def decode_yolo(
     Raises
     ------
     ValueError
-        If a number is not finite.
+        If a side of a box or the largest confidence of a place is not finite.
     """
-    if not np.isfinite(output).all():
-        raise ValueError("boxes and confidences must be finite")
     by_class = output[4:]
     # The class is looked for only where one of them can count: most places hold nothing.
     confidence = by_class.max(axis=0)
+    # What is not a number is its place's maximum; every class is read once.
+    if not (np.isfinite(output[:4]).all() and np.isfinite(confidence).all()):
+        raise ValueError("boxes and confidences must be finite")
     kept = np.flatnonzero(confidence >= minimum_confidence.min())
     class_id = np.zeros(len(confidence), np.int64)
     class_id[kept] = by_class[:, kept].argmax(axis=0)

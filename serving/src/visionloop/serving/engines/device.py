@@ -27,7 +27,7 @@ from visionloop.serving.releases.golden import GOLDEN_NAME, check_golden
 from visionloop.serving.tuning.device_profile import Choice, load_profile
 from visionloop.serving.variants.close_calls import NEAR_THRESHOLD
 from visionloop.serving.variants.parity import SEARCH_CONFIDENCE, compare_predictions
-from visionloop.serving.variants.resize_model import resize_model
+from visionloop.serving.variants.resize_model import at_size, resize_model
 
 __all__ = ["check_engine", "open_tuned", "prepare_engine", "start_with_engine"]
 
@@ -114,13 +114,22 @@ def open_tuned(
         tuned = _open_choice(package, engine_folder, known.choice, batch_size)
         golden = engine_folder / GOLDEN_NAME if engine_folder is not None else None
         if golden is not None and golden.is_dir():
-            check_golden(golden, tuned)
+            check_golden(golden, tuned, against=_fp32_at_size(package, known.choice))
         return tuned
     except VisionloopError as error:
         say_step(
             f"ONNX Runtime serves, not the tuned form: {error.problems[0]}; visionloop serve tune"
         )
         return Predictor(package, threads=spare, batch_size=batch_size)
+
+
+def _fp32_at_size(package: ModelPackage, choice: Choice) -> Predictor | None:
+    """At another input than the package's the shipped answers are others: FP32's count there."""
+    spec = package.manifest.input
+    if (choice.width, choice.height) == (spec.width, spec.height):
+        return None
+    resized, content = resize_model(package, package.read_model(), choice.width, choice.height)
+    return Predictor(resized, threads=1, model=content, batch_size=1)
 
 
 def _open_choice(
@@ -133,10 +142,18 @@ def _open_choice(
         manifest = load_manifest(
             engine_folder, package_sha256=package.sha256, trusted_keys=signing.trusted_keys()
         )
+        size = (choice.width, choice.height)
+        if manifest.variant(choice.precision, size) is not None:  # made for this very input
+            content = read_variant(engine_folder, manifest, choice.precision, size)
+            return _open(at_size(package, *size), choice, content, batch_size)
         content = read_variant(engine_folder, manifest, choice.precision)
     resized, content = resize_model(package, content, choice.width, choice.height)
+    return _open(resized, choice, content, batch_size)
+
+
+def _open(package: ModelPackage, choice: Choice, content: bytes, batch_size: int) -> Predictor:
     return Predictor(
-        resized,
+        package,
         backend=choice.backend,
         threads=choice.threads,
         model=content,

@@ -53,15 +53,30 @@ class VariantFacts(StrictModel):
 
     precision: Precision
     accepted: bool
+    width: int = Field(default=0, description="of a fitted input; 0: the package's own")
+    height: int = 0
     reasons: list[str] = Field(default=[], description="why it was refused")
     onnx_file: str = Field(default="", description="empty where it was refused")
     onnx_sha256: str = ""
     onnx_bytes: int = 0
-    parity: dict[str, int | float | str] = Field(default={}, description="against FP32")
+    parity: dict[str, int | float | str] = Field(
+        default={}, description="against FP32 at the package's own input"
+    )
     kept_in_float: list[str] = Field(default=[], description="layers of INT8 that stay float32")
     layers: int = Field(default=0, description="layers that INT8 could quantize")
     calibration: list[str] = Field(default=[], description="images, chosen for coverage")
     seconds: float = 0.0
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of a fitted input; None for the package's own."""
+        return (self.width, self.height) if self.width else None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        fitted = f" for {self.width} x {self.height}" if self.width else ""
+        return f"{self.precision}{fitted}"
 
 
 class SmallerFacts(StrictModel):
@@ -124,7 +139,7 @@ class EngineManifest(StrictModel):
     def missing(self) -> list[str]:
         """What a release goes without, and why, one line each."""
         lines = [
-            f"goes without {one.precision}: {'; '.join(one.reasons)}"
+            f"goes without {one.name}: {'; '.join(one.reasons)}"
             for one in self.variants
             if not one.accepted
         ]
@@ -136,9 +151,10 @@ class EngineManifest(StrictModel):
             if not one.built
         ]
 
-    def variant(self, precision: str) -> VariantFacts | None:
-        """The accepted variant of a precision, or None."""
-        found = (v for v in self.variants if v.precision == precision and v.accepted)
+    def variant(self, precision: str, size: tuple[int, int] | None = None) -> VariantFacts | None:
+        """The accepted variant of a precision at a fitted input (None: the own), or None."""
+        wanted = (precision, size, True)
+        found = (v for v in self.variants if (v.precision, v.size, v.accepted) == wanted)
         return next(found, None)
 
 
@@ -184,17 +200,22 @@ def load_manifest(
     return manifest
 
 
-def read_variant(folder: Path, manifest: EngineManifest, precision: str) -> bytes:
-    """The ONNX bytes of an accepted variant.
+def read_variant(
+    folder: Path,
+    manifest: EngineManifest,
+    precision: str,
+    size: tuple[int, int] | None = None,
+) -> bytes:
+    """The ONNX bytes of an accepted variant, at the package's input or a fitted one.
 
     Raises
     ------
     PackageError
         If there is none, or its file is not the one of the manifest.
     """
-    variant = manifest.variant(precision)
+    variant = manifest.variant(precision, size)
     if variant is None:
-        refused = [one for one in manifest.variants if one.precision == precision]
+        refused = [v for v in manifest.variants if (v.precision, v.size) == (precision, size)]
         why = "; ".join(refused[0].reasons) if refused else "it was not asked for"
         raise PackageError(str(folder), f"holds no {precision} variant: {why}")
     return _read_onnx(folder / variant.onnx_file, variant.onnx_sha256)

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from visionloop.core.config import load_block, load_project
 from visionloop.core.errors import DataError, PackageError, VisionloopError
@@ -24,8 +23,8 @@ from visionloop.core.workspace import Workspace
 from visionloop.serving import signing
 from visionloop.serving.apart import call_apart
 from visionloop.serving.backends.table import ENGINE_BACKENDS
-from visionloop.serving.engines.record import EngineManifest, load_manifest
-from visionloop.serving.package import MODEL_NAME, ModelPackage, load_package
+from visionloop.serving.engines.record import load_manifest
+from visionloop.serving.package import ModelPackage, load_package
 from visionloop.serving.params import ServingParams, TuneParams
 from visionloop.serving.tuning.device_profile import (
     Choice,
@@ -34,7 +33,9 @@ from visionloop.serving.tuning.device_profile import (
     profile_path,
     save_profile,
 )
+from visionloop.serving.tuning.forms import list_forms, shapes_of
 from visionloop.serving.tuning.turns import measure_in_turn
+from visionloop.serving.variants.fitted_input import fit_input
 from visionloop.serving.variants.reference import (
     REFERENCE_NAME,
     Reference,
@@ -86,7 +87,8 @@ def tune(*, workspace: Workspace) -> TuneReport:
     target_ms = params.target_ms or (targets.latency.per_frame_ms if targets else 50.0)
     limits = targets.parity if targets else ParityTargets()
     reference, images = _find_images(workspace, params.images)
-    forms = _list_forms(package, manifest, folder, params)
+    shapes = shapes_of(reference.samples, images)
+    forms = list_forms(package, manifest, folder, params, shapes=shapes)
     say_step(f"serving: measuring {len(forms)} forms, {params.rounds} rounds in turn")
     rows = call_apart(
         measure_in_turn,
@@ -102,6 +104,12 @@ def tune(*, workspace: Workspace) -> TuneReport:
     )
     measured = [MeasuredForm(**row) for row in rows]
     choice, is_met, why = choose(measured, target_ms=target_ms, limits=limits)
+    spec = package.manifest.input
+    if (choice.width, choice.height) in {fit_input(spec, *shape) for shape in shapes}:
+        why.append(
+            f"the input of {choice.width} x {choice.height} fits the pictures that are here; a "
+            "camera of another shape would be shrunk further: measure again where one comes"
+        )
     profile = DeviceProfile(
         package_sha256=package.sha256,
         machine=f"{platform.machine()}, {os.cpu_count()} cores",
@@ -164,7 +172,7 @@ def choose(
             f"{others[0].cpu_ms:.1f} ms of the processor"
         )
     for one in able:
-        same = (one.backend, one.precision, one.width) == (best.backend, best.precision, best.width)
+        same = _name(one.model_copy(update={"threads": best.threads})) == name
         if same and one.threads != best.threads:
             ratio = one.p50_ms / best.p50_ms
             says = f"{ratio:.1f} times slower" if ratio > 1 else f"{1 / ratio:.1f} times faster"
@@ -211,44 +219,6 @@ def _why_not(form: MeasuredForm, limits: ParityTargets) -> str:
     if form.agreement < limits.minimum_agreement - 1e-9:
         return f"only {form.agreement:.0%} of its decisions are FP32's"
     return ""
-
-
-def _list_forms(
-    package: ModelPackage,
-    manifest: EngineManifest | None,
-    folder: Path | None,
-    params: TuneParams,
-) -> list[dict[str, Any]]:
-    """Every combination that there are files for."""
-    spec = package.manifest.input
-    files: dict[str, Path] = {"fp32": package.path / MODEL_NAME}
-    engines: dict[str, Path] = {}
-    if manifest is not None and folder is not None:
-        files |= {v.precision: folder / v.onnx_file for v in manifest.variants if v.accepted}
-        engines = {one.precision: folder / one.engine_file for one in manifest.built}
-    sizes = [(spec.width, spec.height)]
-    sizes += [
-        (size, max(32, round(size * spec.height / spec.width)))
-        for size in params.sizes
-        if size != spec.width
-    ]
-    forms = []
-    for backend in params.backends:
-        is_engine = backend in ENGINE_BACKENDS
-        for precision, path in (engines if is_engine else files).items():
-            for width, height in sizes[:1] if is_engine else sizes:
-                for threads in params.threads[:1] if is_engine else params.threads:
-                    forms.append(
-                        {
-                            "backend": backend,
-                            "precision": precision,
-                            "threads": threads,
-                            "width": width,
-                            "height": height,
-                            "model": str(path),
-                        }
-                    )
-    return forms
 
 
 def _find_package(workspace: Workspace, keys: Sequence[Path]) -> tuple[ModelPackage, Path | None]:

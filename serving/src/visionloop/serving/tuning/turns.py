@@ -14,7 +14,7 @@ from visionloop.serving.package import ModelPackage, load_package
 from visionloop.serving.predictor import Predictor
 from visionloop.serving.variants.loss import Comparer
 from visionloop.serving.variants.reference import Reference
-from visionloop.serving.variants.resize_model import resize_model
+from visionloop.serving.variants.resize_model import at_size, resize_model
 
 __all__ = ["measure_in_turn"]
 
@@ -38,7 +38,8 @@ def measure_in_turn(
         Paths: the package and the folder of images.
     trusted_keys : list of str
     forms : list of dict
-        Fields of :class:`Choice`, and ``model``: the path of the ONNX file or engine.
+        Fields of :class:`Choice`; ``model``: the path of the ONNX file or engine; and
+        ``is_at_size``: it was made for this input, not for the package's.
     reference : dict
         A :class:`Reference`: what is measured on.
     rounds : int
@@ -50,7 +51,7 @@ def measure_in_turn(
     rows: list[dict[str, Any]] = []
     able: list[tuple[dict[str, Any], Predictor]] = []
     for form in forms:
-        row = {name: form[name] for name in form if name != "model"}
+        row = {name: form[name] for name in form if name not in ("model", "is_at_size")}
         rows.append(row)
         try:
             able.append((row, _open(loaded, form)))
@@ -75,7 +76,11 @@ def measure_in_turn(
 
 def _open(package: ModelPackage, form: dict[str, Any]) -> Predictor:
     content = Path(form["model"]).read_bytes()
-    resized, content = resize_model(package, content, form["width"], form["height"])
+    size = (form["width"], form["height"])
+    if form["is_at_size"]:
+        resized = at_size(package, *size)
+    else:
+        resized, content = resize_model(package, content, *size)
     predictor = Predictor(
         resized, backend=form["backend"], threads=form["threads"], model=content, batch_size=1
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def compare_variant(
     reference: dict[str, Any],
     pictures: str = "",
     shown: int = 6,
-    size: list[int] | None = None,
+    size: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Compare a package with another ONNX form of its model on image files.
 
@@ -41,7 +42,7 @@ def compare_variant(
         Paths of public keys.
     reference : dict
         A :class:`Reference`; all its samples are compared.
-    size : list of int or None
+    size : sequence of int or None
         Width and height of the other form's input; None is the package's.
 
     Returns

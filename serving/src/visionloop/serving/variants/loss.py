@@ -117,6 +117,8 @@ class Comparer:
         One an image.
     metric : str
         Empty takes the usual one of the vision task.
+    model : bytes or None
+        Another FP32 form of the package's model (at another input); None takes the package's.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Comparer:
         samples: Sequence[ReferenceSample],
         *,
         metric: str = "",
+        model: bytes | None = None,
     ) -> None:
         self._package, self._images, self._samples = package, list(images), list(samples)
         manifest = package.manifest
@@ -135,7 +138,7 @@ class Comparer:
             [manifest.thresholds.get(name, DEFAULT_CONFIDENCE) for name in manifest.classes],
             np.float32,
         )
-        predictor = Predictor(package, threads=1)
+        predictor = Predictor(package, threads=1, model=model)
         if self._embeds:
             self._vectors = predictor.embed(self._images)
         else:

@@ -13,10 +13,11 @@ from visionloop.core.files import sha256_of_file
 from visionloop.core.progress import say_step
 from visionloop.core.targets import ParityTargets
 from visionloop.serving.apart import call_apart
-from visionloop.serving.engines.record import Precision, VariantFacts
+from visionloop.serving.engines.record import VariantFacts
 from visionloop.serving.package import MODEL_NAME, ModelPackage
 from visionloop.serving.params import BuildParams
 from visionloop.serving.variants.compare import compare_variant
+from visionloop.serving.variants.fitted_input import fit_input, read_aspect
 from visionloop.serving.variants.precision import write_fp16
 from visionloop.serving.variants.quantization import write_int8
 from visionloop.serving.variants.reference import Reference, divide
@@ -74,26 +75,45 @@ def make_variants(
     calibration = reference.model_copy(update={"samples": candidates or compared})
     parity = reference.model_copy(update={"samples": compared})
     made = []
-    for precision in params.precisions:
-        target = folder / f"model-{precision}.onnx"
+    for facts in _list_wanted(package, params):
+        target = folder / f"model-{_short(facts)}.onnx"
         shared = {
             "package": str(package.path),
             "trusted_keys": [str(path) for path in keys],
             "images": str(images),
+            "size": facts.size,
         }
-        drawn = pictures / precision
+        drawn = pictures / _short(facts)
         drawn.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
-        one = _make_one(
-            precision, package, target, drawn, shared, calibration, parity, params, limits
-        )
+        one = _make_one(facts, package, target, drawn, shared, calibration, parity, params, limits)
         seconds = round(time.monotonic() - start, 2)
         if not one.facts.accepted:
             target.unlink(missing_ok=True)
-            say_step(f"serving: {precision} refused: {'; '.join(one.facts.reasons)}")
+            say_step(f"serving: {facts.name} refused: {'; '.join(one.facts.reasons)}")
         facts = one.facts.model_copy(update={"seconds": seconds})
         made.append(MadeVariant(facts, one.shown, one.search))
     return made
+
+
+def _list_wanted(package: ModelPackage, params: BuildParams) -> list[VariantFacts]:
+    """Every precision at the package's input; that of processors at fitted inputs, too.
+
+    Engines have one size: TensorRT gets no fitted ones.
+    """
+    wanted = [VariantFacts(precision=one, accepted=False) for one in params.precisions]
+    if "int8-cpu" not in params.precisions:
+        return wanted
+    sizes = {fit_input(package.manifest.input, *read_aspect(one)) for one in params.aspects}
+    return wanted + [
+        VariantFacts(precision="int8-cpu", accepted=False, width=size[0], height=size[1])
+        for size in sorted(filter(None, sizes))
+    ]
+
+
+def _short(facts: VariantFacts) -> str:
+    """For names of files."""
+    return facts.precision + (f"-{facts.width}x{facts.height}" if facts.size else "")
 
 
 def judge_variant(row: dict[str, Any], precision: str, limits: ParityTargets) -> list[str]:
@@ -143,8 +163,10 @@ def make_and_compare(
     precision : str
     source, target, pictures : str
         Paths: FP32 and variant (ONNX), and where the worst images are drawn.
-    shared, search : dict
+    shared : dict
         Arguments of :func:`write_int8` and :func:`compare_variant`.
+    search : dict
+        Fields of :class:`visionloop.serving.variants.quantization.Int8Settings`.
     calibration, parity : dict
         A :class:`Reference` each.
 
@@ -157,16 +179,14 @@ def make_and_compare(
     if precision == "fp16":
         write_fp16(source=source, target=target)
     else:
-        is_symmetric = precision == "int8"
-        found = write_int8(
-            **shared, **search, reference=calibration, target=target, symmetric=is_symmetric
-        )
+        settings = {**search, "symmetric": precision == "int8"}
+        found = write_int8(**shared, reference=calibration, target=target, settings=settings)
     shown = compare_variant(**shared, model=target, reference=parity, pictures=pictures)
     return {"search": found, "shown": shown}
 
 
 def _make_one(
-    precision: Precision,
+    wanted: VariantFacts,
     package: ModelPackage,
     target: Path,
     drawn: Path,
@@ -177,7 +197,8 @@ def _make_one(
     limits: ParityTargets,
 ) -> MadeVariant:
     """Convert, compare, judge; a crash or a failure is a reason, not an end."""
-    say_step(f"serving: making {precision}, comparing it on {len(parity.samples)} images")
+    precision = wanted.precision
+    say_step(f"serving: making {wanted.name}, comparing it on {len(parity.samples)} images")
     arguments = {
         "precision": precision,
         "source": str(package.path / MODEL_NAME),
@@ -198,20 +219,21 @@ def _make_one(
         found = call_apart(make_and_compare, arguments, timeout_s=timeout_s)
     except VisionloopError as error:
         reasons = [f"it could not be made or run: {'; '.join(error.problems)}"]
-        return MadeVariant(VariantFacts(precision=precision, accepted=False, reasons=reasons))
+        return MadeVariant(wanted.model_copy(update={"reasons": reasons}))
     search, shown = found["search"], found["shown"]
     row = {name: shown[name] for name in shown if name not in ("pairs", "worst")}
     reasons = judge_variant(row, precision, limits)
-    facts = VariantFacts(
-        precision=precision,
-        accepted=not reasons,
-        reasons=reasons,
-        onnx_file="" if reasons else target.name,
-        onnx_sha256=sha256_of_file(target),
-        onnx_bytes=target.stat().st_size,
-        parity=row,
-        kept_in_float=search.get("kept_in_float", []),
-        layers=search.get("layers", 0),
-        calibration=search.get("calibration", []),
+    facts = wanted.model_copy(
+        update={
+            "accepted": not reasons,
+            "reasons": reasons,
+            "onnx_file": "" if reasons else target.name,
+            "onnx_sha256": sha256_of_file(target),
+            "onnx_bytes": target.stat().st_size,
+            "parity": row,
+            "kept_in_float": search.get("kept_in_float", []),
+            "layers": search.get("layers", 0),
+            "calibration": search.get("calibration", []),
+        }
     )
     return MadeVariant(facts, {**shown, "pictures": str(drawn)}, search)

@@ -115,6 +115,7 @@ class Quantizer:
             SYMMETRIC | {"ActivationSymmetric": self._is_symmetric},
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()  # its pairs are added at the end: no valid ONNX
         return bytes(quantizer.model.model.SerializeToString(deterministic=True))
 
     def _make_ranges(self, ranges: str) -> Any:

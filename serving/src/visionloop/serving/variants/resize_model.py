@@ -7,6 +7,7 @@ from dataclasses import replace
 from visionloop.core.errors import PackageError
 from visionloop.serving.manifest import ImageInput
 from visionloop.serving.package import ModelPackage
+from visionloop.serving.variants.detector_grid import resize_grid
 
 __all__ = ["at_size", "resize_model"]
 
@@ -21,7 +22,7 @@ def resize_model(
     Raises
     ------
     PackageError
-        If the graph holds the size in constants (places of boxes, positions of patches).
+        If the graph holds the size in other constants than a YOLO's grid (positions of patches).
     """
     import onnx
 
@@ -33,6 +34,7 @@ def resize_model(
     for place, size in ((2, height), (3, width)):
         sizes[place].ClearField("dim_param")
         sizes[place].dim_value = size
+    resize_grid(model, (spec.width, spec.height), (width, height))
     del model.graph.value_info[:]
     for output in model.graph.output:  # the old sizes may be wrong now: let the runtime find them
         for place in range(1, len(output.type.tensor_type.shape.dim)):

@@ -18,14 +18,13 @@ from visionloop.serving.engines.record import SmallerFacts
 from visionloop.serving.package import ModelPackage, load_package
 from visionloop.serving.params import BuildParams
 from visionloop.serving.variants.compare import compare_variant
+from visionloop.serving.variants.fitted_input import STEP
 from visionloop.serving.variants.reference import Reference, divide
 from visionloop.serving.variants.resize_model import resize_model
 
 __all__ = ["SMALLER_NAME", "make_smaller", "resize_and_compare", "smaller_size"]
 
 SMALLER_NAME = "model-smaller.onnx"
-STEP = 32
-"""Networks halve their input up to five times."""
 
 
 def make_smaller(

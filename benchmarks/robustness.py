@@ -161,7 +161,8 @@ def prepare(workspace: Workspace, arm: str, study: Study) -> None:
         groups=[f"{split}-{one.sample_id}" for one, split in zip(rest, splits, strict=True)],
         training={"family": "yolo", "weights": "yolov8n", "mode": "full",
                   "image_size": SIZES[study.data], "image_passes": study.passes,
-                  "batch_size": 16, "learning_rate": 0.001, "weight_decay": 0.0005, "augment": AUGMENT[arm]},
+                  "batch_size": 16, "learning_rate": 0.001, "weight_decay": 0.0005,
+                  "augment": AUGMENT[arm]},
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from family_runs import make_project, train_within
 from report import RESULTS
 
 from visionloop.core.entities import Annotation
+from visionloop.core.errors import ConfigError
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
@@ -123,10 +124,10 @@ def prepare_model(family: str) -> Workspace:
     """The project of a family with its package; trained and exported if it is not there."""
     from visionloop.training.export import export
 
-    workspace = Workspace(FOLDER / family)
+    workspace, row = Workspace(FOLDER / family), MODELS[family]
+    _refuse_other_settings(workspace, row)
     if (workspace.package / "manifest.json").is_file():
         return workspace
-    row = MODELS[family]
     if family == "clip":
         _register_tiny_clip()
     if not workspace.params.is_file():
@@ -140,6 +141,21 @@ def prepare_model(family: str) -> Workspace:
         train_within(workspace, None)
     export(workspace=workspace)
     return workspace
+
+
+def _refuse_other_settings(workspace: Workspace, row: ModelRow) -> None:
+    """A project of an earlier table must not lend its figures to this one."""
+    if not workspace.params.is_file():
+        return
+    known = yaml.safe_load(workspace.params.read_text())["training"]
+    changed = [f"{key}: {known.get(key)}, now {value}" for key, value in row.training.items()
+               if key != "anomaly" and known.get(key) != value]  # fmt: skip
+    if changed:
+        raise ConfigError(
+            str(workspace.root),
+            f"was trained with other settings ({'; '.join(changed)})",
+            "remove the folder: it is trained again",
+        )
 
 
 def make_data(workspace: Workspace, row: ModelRow) -> None:

@@ -3,9 +3,10 @@
 ``visionloop serve edge`` as a process of its own watches the real videos of VISIONLOOP_VIDEOS,
 looped, each camera from another place: some as files, at least 8 over RTSP from Debian's
 gst-rtsp-server. Two of these come from a second server to which something happens every minute and
-a half: killed and back after five seconds, or frozen (SIGSTOP) for 20 seconds and then killed.
-Everything is read from the agent's own ``/metrics``, once a second; memory is the proportional set
-size of the agent and its decoding processes.
+a half (``soak_faults.py``), in turn: killed and back after five seconds; frozen (SIGSTOP) for 20
+seconds and then killed; killed and started every two seconds for 20 seconds (flapping). Everything
+is read from the agent's own ``/metrics``, once a second; memory is the proportional set size of
+the agent and its decoding processes.
 
     python benchmarks/soak.py [--minutes 30] [--warm-up 5] [--rtsp 8] [--files 4]
 """
@@ -20,12 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from report import save_results
+from soak_faults import UNHAPPY, fault_rows, follow
 from soak_films import KEEP, make_films
 from soak_place import (
     RtspServer,
@@ -36,13 +40,13 @@ from soak_place import (
     rtsp_server,
     write_config,
 )
-from soak_report import UNHAPPY, Fault, Run, Sample, follow, rows_of
+from soak_report import Fault, Run, Sample, rows_of
 from stream_detector import make_release
 
 from visionloop.core.privacy import set_quiet_environment
 from visionloop.core.progress import say_step
 
-EVERY_S, GONE_S, FROZEN_S = 90.0, 5.0, 20.0
+EVERY_S, GONE_S, FROZEN_S, FLAPPING_S, FLAP_S = 90.0, 5.0, 20.0, 20.0, 2.0
 
 
 def main() -> None:
@@ -73,7 +77,7 @@ def main() -> None:
                 run = soak(place, write_config(place, cameras, port), port, unhappy, given)
             finally:
                 unhappy.kill()
-    rows = rows_of(run, given)
+    rows = [*rows_of(run, given), *fault_rows(run)]
     memory = [(round(one.second), round(one.memory_mb, 2)) for one in run.samples[::10]]
     happened = [
         {
@@ -106,15 +110,18 @@ def soak(place: Path, config: Path, port: int, unhappy: RtspServer, given: Any) 
     run = Run()
     try:
         client = connect(place, port, agent)
-        start, next_fault, kinds = time.monotonic(), 60 * given.warm_up, ["killed", "frozen"]
+        start, next_fault, kinds = time.monotonic(), 60 * given.warm_up, list(TROUBLE)
         say_step(f"soaking for {given.minutes:g} minutes")
         while (second := time.monotonic() - start) < seconds:
             if agent.poll() is not None:
                 raise SystemExit((place / "agent.log").read_text()[-2000:])
             look(run, client, agent.pid, second)
             if second >= next_fault and second < seconds - EVERY_S:
-                kind = kinds[len(run.faults) % 2]
-                cause_trouble(run, kind, unhappy, client, agent.pid, start)
+                kind = kinds[len(run.faults) % len(kinds)]
+                fault = Fault(kind, time.monotonic() - start)
+                run.faults.append(fault)
+                TROUBLE[kind](unhappy, partial(look_on, run, client, agent.pid, start))
+                fault.ended = time.monotonic() - start
                 next_fault = second + EVERY_S
             time.sleep(max(0.0, 1 - (time.monotonic() - start - second)))
     finally:
@@ -128,20 +135,42 @@ def soak(place: Path, config: Path, port: int, unhappy: RtspServer, given: Any) 
     return run
 
 
-def cause_trouble(
-    run: Run, kind: str, server: RtspServer, client: httpx.Client, pid: int, start: float
-) -> None:
-    """Kill or freeze the second server, and bring it back."""
-    fault = Fault(kind, time.monotonic() - start)
-    run.faults.append(fault)
-    server.send(signal.SIGKILL if kind == "killed" else signal.SIGSTOP)
-    wait = GONE_S if kind == "killed" else FROZEN_S
-    while (second := time.monotonic() - start) < fault.began + wait:
-        look(run, client, pid, second)
-        time.sleep(0.5)
+def kill(server: RtspServer, watch: Callable[[float], None]) -> None:
+    """Away at once, and back."""
+    server.kill()
+    watch(GONE_S)
+    server.start()
+
+
+def freeze(server: RtspServer, watch: Callable[[float], None]) -> None:
+    """Connections stay open and nothing comes; then a new server."""
+    server.send(signal.SIGSTOP)
+    watch(FROZEN_S)
     server.kill()
     server.start()
-    fault.ended = time.monotonic() - start
+
+
+def flap(server: RtspServer, watch: Callable[[float], None]) -> None:
+    """Away and back, again and again."""
+    end = time.monotonic() + FLAPPING_S
+    while True:
+        server.kill()
+        watch(FLAP_S)
+        server.start()
+        if time.monotonic() >= end - FLAP_S:
+            return
+        watch(FLAP_S)
+
+
+TROUBLE = {"killed": kill, "frozen": freeze, "flapping": flap}
+
+
+def look_on(run: Run, client: httpx.Client, pid: int, start: float, wait_s: float) -> None:
+    """Look twice a second for so long."""
+    end = time.monotonic() + wait_s
+    while time.monotonic() < end:
+        look(run, client, pid, time.monotonic() - start)
+        time.sleep(max(0.0, min(0.5, end - time.monotonic())))
 
 
 def look(run: Run, client: httpx.Client, pid: int, second: float) -> None:
@@ -157,6 +186,7 @@ def look(run: Run, client: httpx.Client, pid: int, second: float) -> None:
             memory_mb(pid),
             {name: bool(value) for name, value in values.get("visionloop_camera_up", {}).items()},
             values.get("visionloop_camera_packets_total", {}),
+            values.get("visionloop_camera_frame_age_seconds", {}),
         )
     )
     run.level = max(run.level, int(values["visionloop_degradation_level"][""]))

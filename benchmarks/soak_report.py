@@ -1,4 +1,4 @@
-"""What a soak gave: samples of the agent's metrics, what happened, and the rows of the table."""
+"""What a soak gave: samples of the agent's metrics, and the rows about memory and queues."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 from report import make_row
 
-__all__ = ["UNHAPPY", "Fault", "Run", "Sample", "follow", "rows_of"]
-
-UNHAPPY = 2
-"""Cameras behind the server to which things happen."""
+__all__ = ["Fault", "Run", "Sample", "rows_of"]
 
 
 @dataclass
 class Sample:
-    """One look at the metrics and at the memory."""
+    """One look at the metrics and at the memory; by camera: up, packets, age of its last frame
+    in seconds (not there before the first)."""
 
     second: float
     memory_mb: float
     up: dict[str, bool]
     packets: dict[str, float]
+    age_s: dict[str, float]
 
 
 @dataclass
@@ -52,7 +51,7 @@ def rows_of(run: Run, given: Any) -> list[dict[str, Any]]:
     tenth = max(1, len(memory) // 10)
     growth = float(np.median(memory[-tenth:]) - np.median(memory[:tenth]))
     minutes = (seconds[-1] - seconds[0]) / 60
-    rows = [
+    return [
         make_row(f"memory grown in {minutes:.0f} min after {given.warm_up:g} min, MB", growth,
                  target=5.0, higher_is_better=False),
         make_row("its trend, MB a minute", slope),
@@ -63,59 +62,3 @@ def rows_of(run: Run, given: Any) -> list[dict[str, Any]]:
                  higher_is_better=False),
         make_row("deepest level of the ladder", float(run.level)),
     ]  # fmt: skip
-    return rows + fault_rows(run)
-
-
-def fault_rows(run: Run) -> list[dict[str, Any]]:
-    """How soon trouble is seen, how soon it is over, and what the neighbours notice."""
-    seen, back, shares = [], [], []
-    for fault in run.faults:
-        during = [one for one in run.samples if one.second >= fault.began]
-        for name in (f"unhappy-{n}" for n in range(1, UNHAPPY + 1)):
-            gone = (one.second - fault.began for one in during if not one.up.get(name, True))
-            seen.append(next(gone, float("inf")))
-            after = [one for one in during if one.second >= fault.ended]
-            first = after[0].packets.get(name, 0.0) if after else 0.0
-            came = (
-                one.second - fault.ended
-                for one in after
-                if one.up.get(name) and one.packets.get(name, 0.0) != first
-            )
-            back.append(next(came, float("inf")))
-        shares.append(neighbours_share(run, fault))
-    rows = []
-    for kind in ("killed", "frozen"):
-        owners = [fault.kind for fault in run.faults for _ in range(UNHAPPY)]
-        found = [one for one, owner in zip(seen, owners, strict=True) if owner == kind]
-        if found:
-            claim = f"{kind}: seen after, s, at worst of {len(found)}"
-            rows.append(make_row(claim, max(found), target=6.0, higher_is_better=False))
-    if back:
-        claim = f"first frame after the return, s, p95 of {len(back)}"
-        value = float(np.quantile(back, 0.95, method="higher"))
-        rows.append(make_row(claim, value, target=10.0, higher_is_better=False))
-        claim = "frame rate of the neighbours meanwhile, by that before, at worst"
-        rows.append(make_row(claim, min(shares), target=0.95))
-    return rows
-
-
-def follow(run: Run, fault: Fault) -> dict[str, list[tuple[float, bool, float]]]:
-    """What was seen of the second server's cameras: second, up, packets; to 60 s after it."""
-    inside = [one for one in run.samples if fault.began - 3 <= one.second <= fault.ended + 60]
-    return {
-        name: [(round(one.second, 1), one.up[name], one.packets[name]) for one in inside]
-        for name in (f"unhappy-{n}" for n in range(1, UNHAPPY + 1))
-    }
-
-
-def neighbours_share(run: Run, fault: Fault) -> float:
-    """Packets a second of all other cameras from the fault to 10 s after it, by those before."""
-
-    def rate(first: float, last: float) -> float:
-        inside = [one for one in run.samples if first <= one.second <= last]
-        a, b = inside[0], inside[-1]
-        names = [name for name in a.packets if not name.startswith("unhappy")]
-        grown = sum(b.packets[name] - a.packets[name] for name in names)
-        return float(grown / (b.second - a.second))
-
-    return rate(fault.began, fault.ended + 10) / rate(fault.began - 30, fault.began)

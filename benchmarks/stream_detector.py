@@ -17,7 +17,7 @@ from visionloop.serving.package import write_package
 from visionloop.serving.releases.store import publish
 from visionloop.serving.signing import new_key_pair, sign_folder
 
-__all__ = ["MODEL", "make_release", "weights"]
+__all__ = ["HEIGHT", "MODEL", "WIDTH", "make_release", "weights"]
 
 MODEL = "coco"
 WIDTH, HEIGHT = 320, 192

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from visionloop.core.privacy import set_quiet_environment
@@ -132,6 +136,85 @@ def rtsp_server():
     for server in servers:
         server.process.kill()
         server.process.wait()
+
+
+def find_lasting_port() -> int:
+    """A port below those that the kernel gives to clients: nobody takes it while we restart."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+class HubProcess:
+    """``visionloop serve hub``, killed and started again on one port."""
+
+    def __init__(self, database: str, folder: Path) -> None:
+        self.database, self.folder, self.port = database, folder, find_lasting_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, wait: bool = True, **environment: str) -> None:
+        command = [sys.executable, "-m", "visionloop.serving", "hub", "--port", str(self.port)]
+        with (self.folder / "hub.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                env={**os.environ, "VISIONLOOP_HUB_DATABASE": self.database, **environment},
+                stdout=log,
+                stderr=log,
+            )
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.url}/health", trust_env=False).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        raise AssertionError((self.folder / "hub.log").read_text())
+
+    def send(self, what: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(what)
+        if what == signal.SIGKILL:
+            self.process.wait()
+
+    def log(self) -> str:
+        return (self.folder / "hub.log").read_text()
+
+
+@pytest.fixture(scope="session")
+def lasting_port():
+    """Find ports that stay free while a server on them is killed and started again."""
+    return find_lasting_port
+
+
+@pytest.fixture
+def make_hub(tmp_path):
+    """Start hubs: ``make_hub(database)``, with a device ``d1`` whose token is ``hub.token``."""
+    from visionloop.serving.hub.database import add_device, open_database
+
+    hubs = []
+
+    def make(database: str, *, start: bool = True, **environment: str) -> HubProcess:
+        hub = HubProcess(database, tmp_path)
+        engine = open_database(database)
+        hub.token = add_device(engine, "d1")
+        engine.dispose()
+        hubs.append(hub)
+        if start:
+            hub.start(**environment)
+        return hub
+
+    yield make
+    for hub in hubs:
+        if hub.process is not None:
+            hub.process.kill()
+            hub.process.wait()
 
 
 @pytest.fixture(scope="module")

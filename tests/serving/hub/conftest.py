@@ -1,77 +1,23 @@
-"""A hub as a process of its own, on SQLite and on a real PostgreSQL."""
+"""Databases of a hub, SQLite and a real PostgreSQL; the hub itself: ``make_hub``."""
 
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx
 import pytest
 
 from visionloop.core.files import canonical_json, sha256_of_bytes
 from visionloop.serving.edge.delivery.event_ids import new_event_id
-from visionloop.serving.hub.database import add_device, open_database
-
-
-def free_port() -> int:
-    """A port below those that the kernel gives to clients: nobody takes it while we restart."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-
-
-class HubProcess:
-    """``visionloop serve hub``, killed and started again on one port."""
-
-    def __init__(self, database: str, folder: Path) -> None:
-        self.database, self.folder, self.port = database, folder, free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *, wait: bool = True, **environment: str) -> None:
-        command = [sys.executable, "-m", "visionloop.serving", "hub", "--port", str(self.port)]
-        with (self.folder / "hub.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                env={**os.environ, "VISIONLOOP_HUB_DATABASE": self.database, **environment},
-                stdout=log,
-                stderr=log,
-            )
-        if wait:
-            self.wait()
-
-    def wait(self) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"{self.url}/health", trust_env=False).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.1)
-        raise AssertionError((self.folder / "hub.log").read_text())
-
-    def send(self, what: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(what)
-        if what == signal.SIGKILL:
-            self.process.wait()
-
-    def log(self) -> str:
-        return (self.folder / "hub.log").read_text()
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
+def postgres(tmp_path_factory, lasting_port):
     """The URL of a PostgreSQL server with an empty database."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not found:
@@ -85,7 +31,7 @@ def postgres(tmp_path_factory):
         for parent in folder.parents:
             if parent.owner() == "root" and parent != Path("/") and not parent.stat().st_mode & 1:
                 parent.chmod(parent.stat().st_mode | 0o011)
-    data, port = folder / "data", free_port()
+    data, port = folder / "data", lasting_port()
     options = ["-A", "trust", "-U", "hub", "--no-sync", "-E", "UTF8", "--locale=C"]
     subprocess.run(
         [binaries / "initdb", "-D", data, *options],
@@ -125,28 +71,6 @@ def database(request, tmp_path) -> str:
     with psycopg.connect(f"{server.url}/postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return f"{server.url}/{name}"
-
-
-@pytest.fixture
-def make_hub(tmp_path):
-    """Start hubs: ``make_hub(database)``, with a device ``d1`` whose token is ``hub.token``."""
-    hubs = []
-
-    def make(database: str, *, start: bool = True, **environment: str) -> HubProcess:
-        hub = HubProcess(database, tmp_path)
-        engine = open_database(database)
-        hub.token = add_device(engine, "d1")
-        engine.dispose()
-        hubs.append(hub)
-        if start:
-            hub.start(**environment)
-        return hub
-
-    yield make
-    for hub in hubs:
-        if hub.process is not None:
-            hub.process.kill()
-            hub.process.wait()
 
 
 @pytest.fixture

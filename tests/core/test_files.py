@@ -47,6 +47,33 @@ def test_folder_is_replaced_only_on_success(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["version"]
 
 
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize(
+    ("point", "content"),
+    [("files.before_folder_rename", "old"), ("files.after_folder_exchange", "new")],
+)
+def test_a_killed_exchange_leaves_one_of_both_and_is_made_good(
+    tmp_path: Path, point: str, content: str, can_exchange: bool
+) -> None:
+    target = tmp_path / "version"
+    with files.replace_folder(target) as staging:
+        (staging / "a").write_text("old")
+    code = (
+        "import ctypes\n"
+        "from pathlib import Path\n"
+        "from visionloop.core import files\n"
+        f"if not {can_exchange}: files.ctypes.CDLL = lambda *_, **__: object()\n"
+        f"with files.replace_folder(Path({str(target)!r})) as staging:\n"
+        "    (staging / 'a').write_text('new')\n"
+    )
+    environment = {**os.environ, "VISIONLOOP_FAILPOINT": f"{point}:kill:1"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment)
+    assert result.returncode == -signal.SIGKILL
+    assert (target / "a").read_text() == content
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert (target / "a").read_text() == "new"
+
+
 def test_not_json(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(DataError, match="not valid JSON"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas
@@ -40,3 +43,19 @@ def test_missing_column_file_and_format(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("hello")
     with pytest.raises(DataError, match="not a Parquet file"):
         read_table(tmp_path / "text.parquet", REQUESTS)
+
+
+def test_killed_before_the_rename_keeps_the_old_table(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "r.parquet", REQUESTS, rows())
+    code = (
+        "import pandas\n"
+        "from pathlib import Path\n"
+        "from visionloop.core.tables import REQUESTS, read_table, write_table\n"
+        f"path = Path({str(path)!r})\n"
+        "write_table(path, REQUESTS, read_table(path, REQUESTS).assign(reason='new'))\n"
+    )
+    environment = {**os.environ, "VISIONLOOP_FAILPOINT": "tables.before_rename:kill:1"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -9
+    assert read_table(path, REQUESTS)["reason"].tolist() == ["dark"]
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert read_table(path, REQUESTS)["reason"].tolist() == ["new"]

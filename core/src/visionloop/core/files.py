@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import io
 import json
@@ -108,17 +109,32 @@ def replace_folder(path: Path) -> Iterator[Path]:
     try:
         yield staging
         failpoint("files.before_folder_rename")
-        if path.exists():
-            old = staging.with_suffix(".old")
-            os.replace(path, old)
+        if not path.exists():
             os.replace(staging, path)
-            shutil.rmtree(old)
         else:
-            os.replace(staging, path)
+            _exchange(staging, path)
+            failpoint("files.after_folder_exchange")
+            shutil.rmtree(staging)  # which is the old one now
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     _sync_folder(path.parent)
+
+
+def _exchange(first: Path, second: Path) -> None:
+    """Let two folders change places in one step, so that a kill never leaves neither.
+
+    ``renameat2(2)``; where the file system cannot do that, in three steps.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is not None:
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        if rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0:
+            return
+    between = first.with_suffix(".old")
+    os.replace(second, between)
+    os.replace(first, second)
+    os.replace(between, first)
 
 
 def sha256_of_bytes(content: bytes) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionloop.core.errors import DataError
+from visionloop.core.failpoints import failpoint
 
 if TYPE_CHECKING:
     import pandas
@@ -127,6 +128,7 @@ def write_table(path: Path, table: Table, frame: pandas.DataFrame) -> Path:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
+        failpoint("tables.before_rename")
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -8,8 +8,9 @@ is read from the reader.
 
 The peer plays the same files with ``predict(stream=True, vid_stride=5)``, one after another as
 fast as it can: the feeds it could sustain are the seconds of video it gets through in a second.
-Called like this it makes pictures 640 pixels wide, which is its default; a second row has it at
-320, where both see the same pixels.
+Called like this it makes pictures 640 pixels wide and counts on one thread, which are its
+defaults; a second row has it at 320, where both see the same pixels, a third gives it a thread
+for each core.
 
     python benchmarks/streams.py --feeds 110 --seconds 300
     python benchmarks/streams.py --feeds 100 --seconds 60 --busy     # somebody always there
@@ -38,6 +39,8 @@ from visionloop.core.workspace import Workspace
 
 PEER_FPS = 5
 PEER_DEFAULT_PIXELS = 640
+PEER_WAYS = ((PEER_DEFAULT_PIXELS, 0), (WIDTH, 0), (PEER_DEFAULT_PIXELS, CORES))
+"""Pixels, and threads; 0 leaves them to it."""
 
 
 def main() -> None:
@@ -47,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--busy", action="store_true", help="somebody is always there")
     parser.add_argument("--no-peer", action="store_true")
-    parser.add_argument("--peer-seconds", type=float, default=30, help="for each of its two sizes")
+    parser.add_argument("--peer-seconds", type=float, default=30, help="for each way to call it")
     given = parser.parse_args()
     set_quiet_environment()
     with tempfile.TemporaryDirectory() as name:
@@ -56,17 +59,20 @@ def main() -> None:
         feeds = make_feeds(given.feeds, activity=activity, folder=place.root / "feeds")
         make_release(place.releases)
         ours = judge(place, feeds, *watch(place, feeds, given.seconds))
-        sizes = [] if given.no_peer else [PEER_DEFAULT_PIXELS, WIDTH]
-        peers = [play_with_peer(feeds, given.peer_seconds, pixels) for pixels in sizes]
+        ways = [] if given.no_peer else PEER_WAYS
+        peers = [play_with_peer(feeds, given.peer_seconds, *way) for way in ways]
     name = "streams_busy" if given.busy else "streams"
     rows = [*rows_of(ours, given), *peer_rows(peers, given)]
     save_results(name, rows, feeds=given.feeds, ours=ours, peers=peers)
 
 
-def play_with_peer(feeds: list[Feed], seconds: float, pixels: int) -> dict[str, Any]:
+def play_with_peer(feeds: list[Feed], seconds: float, pixels: int, threads: int) -> dict[str, Any]:
     """Ultralytics on the same files: seconds of video that it gets through in a second."""
+    import torch
     from ultralytics import YOLO
 
+    if threads:
+        torch.set_num_threads(threads)
     network = YOLO(str(weights()))
     fields = {"stream": True, "vid_stride": FPS // PEER_FPS, "verbose": False, "device": "cpu"}
     if pixels != PEER_DEFAULT_PIXELS:  # the default stays its own
@@ -84,6 +90,8 @@ def play_with_peer(feeds: list[Feed], seconds: float, pixels: int) -> dict[str, 
     wall = time.monotonic() - start
     return {
         "pixels": pixels,
+        "is_default": pixels == PEER_DEFAULT_PIXELS and not threads,
+        "threads": torch.get_num_threads(),
         "feeds": frames / PEER_FPS / wall,
         "frames_per_s": frames / wall,
         "cpu_share": (time.process_time() - cpu) / wall / CORES,
@@ -136,19 +144,19 @@ def visit_rows(what: str, ours: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def peer_rows(peers: list[dict[str, Any]], given: Any) -> list[dict[str, Any]]:
-    """The peer as it comes, which has the target, and at our size."""
+    """The peer as it comes, which has the target, at our size, and with more threads."""
     rows = []
     for peer in peers:
-        is_default = peer["pixels"] == PEER_DEFAULT_PIXELS
-        size = f"{peer['pixels']} px, its default" if is_default else f"{peer['pixels']} px"
-        call = "" if is_default else f", imgsz={peer['pixels']}"
+        threads = f"{peer['threads']} thread{'s' if peer['threads'] > 1 else ''}"
+        size = f"{peer['pixels']} px, {threads}{', its defaults' if peer['is_default'] else ''}"
+        call = "" if peer["pixels"] == PEER_DEFAULT_PIXELS else f", imgsz={peer['pixels']}"
         rows.append(
             make_row(
                 f"feeds at {PEER_FPS} frames/s, ours at {WIDTH} x {HEIGHT}, the peer at {size}",
                 float(given.feeds),
                 peer=peer["feeds"],
                 peer_name=f"Ultralytics predict(stream=True, vid_stride=5{call})",
-                target=20 * peer["feeds"] if is_default and not given.busy else None,
+                target=20 * peer["feeds"] if peer["is_default"] and not given.busy else None,
             )
         )
     return rows

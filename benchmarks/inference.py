@@ -56,6 +56,8 @@ def main() -> None:
     set_quiet_environment()
     use_throwaway_keys()
     cv2.setNumThreads(1)
+    if "boards" in options.parts:
+        prepare_model("yolo")  # first: it may have to be trained, and nothing else runs beside it
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if {"speed", "video"} & set(options.parts):

@@ -179,7 +179,12 @@ def look(run: Run, client: httpx.Client, pid: int, second: float) -> None:
     for family in text_string_to_metric_families(client.get("/metrics", timeout=30).text):
         for one in family.samples:
             label = one.labels.get("camera") or one.labels.get("queue") or ""
-            values.setdefault(one.name, {})[label] = one.value
+            rows = values.setdefault(one.name, {})
+            if one.name == "visionloop_camera_minutes_total":  # bad ones are told by cause
+                is_bad = one.labels["state"] == "bad"
+                rows[label] = rows.get(label, 0.0) + is_bad * one.value
+            else:
+                rows[label] = one.value
     run.samples.append(
         Sample(
             second,
@@ -187,6 +192,7 @@ def look(run: Run, client: httpx.Client, pid: int, second: float) -> None:
             {name: bool(value) for name, value in values.get("visionloop_camera_up", {}).items()},
             values.get("visionloop_camera_packets_total", {}),
             values.get("visionloop_camera_frame_age_seconds", {}),
+            values.get("visionloop_camera_minutes_total", {}),
         )
     )
     run.level = max(run.level, int(values["visionloop_degradation_level"][""]))

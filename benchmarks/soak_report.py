@@ -14,13 +14,14 @@ __all__ = ["Fault", "Run", "Sample", "rows_of"]
 @dataclass
 class Sample:
     """One look at the metrics and at the memory; by camera: up, packets, age of its last frame
-    in seconds (not there before the first)."""
+    in seconds (not there before the first), bad minutes."""
 
     second: float
     memory_mb: float
     up: dict[str, bool]
     packets: dict[str, float]
     age_s: dict[str, float]
+    bad_minutes: dict[str, float]
 
 
 @dataclass

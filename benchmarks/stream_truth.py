@@ -79,7 +79,8 @@ def _score(
     """Which visits became an event, and which events nobody caused."""
     events: dict[str, list[float]] = {}
     for event in read_events(place.edge / DATABASE_NAME):
-        events.setdefault(event.payload["camera"], []).append(event.created_monotonic)
+        if "rule" in event.payload:  # not what the device says of itself and of its cameras
+            events.setdefault(event.payload["camera"], []).append(event.created_monotonic)
     score = _Score()
     for feed in feeds:
         name = feed.path.stem

@@ -71,14 +71,14 @@ def play_with_peer(feeds: list[Feed], seconds: float, pixels: int, threads: int)
     import torch
     from ultralytics import YOLO
 
-    if threads:
-        torch.set_num_threads(threads)
     network = YOLO(str(weights()))
     fields = {"stream": True, "vid_stride": FPS // PEER_FPS, "verbose": False, "device": "cpu"}
     if pixels != PEER_DEFAULT_PIXELS:  # the default stays its own
         fields["imgsz"] = pixels
     for _ in zip(range(5), network.predict(str(feeds[0].path), **fields), strict=False):
         pass  # the first frames load and fuse
+    if threads:  # it sets its own when it loads
+        torch.set_num_threads(threads)
     frames, start, cpu = 0, time.monotonic(), time.process_time()
     for feed in feeds:
         for _ in network.predict(str(feed.path), **fields):

@@ -41,6 +41,7 @@ def judge(place: Workspace, feeds: list[Feed], live: Live, sampled: Sampled) -> 
     service, work = np.array(live.counts.service_ms), np.array(live.counts.work_ms)
     last, before = sampled.status[-1], sampled.status[first]
     packets = [last[name].packets - before[name].packets for name in last if name in before]
+    offered = [last[name].offered - before[name].offered for name in last if name in before]
     rates = _rates(feeds, sampled, first, wall)
     visits = len(delays) + len(score.missed)
     return {
@@ -59,6 +60,7 @@ def judge(place: Workspace, feeds: list[Feed], live: Live, sampled: Sampled) -> 
         "work_p50_ms": float(np.percentile(work, 50)),
         "work_p95_ms": float(np.percentile(work, 95)),
         "frames_analysed": live.counts.frames,
+        "offered_per_s": float(np.sum(offered) / wall),
         "analysed_per_s": float(np.sum(rates)),
         "fps_of_feeds": [float(q) for q in np.quantile(rates, [0, 0.5, 1])],
         "too_old": live.counts.too_old,
@@ -79,7 +81,8 @@ def _score(
     """Which visits became an event, and which events nobody caused."""
     events: dict[str, list[float]] = {}
     for event in read_events(place.edge / DATABASE_NAME):
-        events.setdefault(event.payload["camera"], []).append(event.created_monotonic)
+        if "rule" in event.payload:  # not what the device says of itself and of its cameras
+            events.setdefault(event.payload["camera"], []).append(event.created_monotonic)
     score = _Score()
     for feed in feeds:
         name = feed.path.stem

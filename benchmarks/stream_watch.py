@@ -75,7 +75,13 @@ def watch(place: Workspace, feeds: list[Feed], seconds: float) -> tuple[Live, Sa
         sampler.start()
         say_step(f"watching {len(feeds)} feeds for {seconds:.0f} s")
         end = time.monotonic() + SETTLE_S + seconds
-        live.run(lambda: time.monotonic() >= end)
+
+        def is_over() -> bool:
+            if time.monotonic() >= end:
+                ended.set()  # now: the processes are about to end
+            return ended.is_set()
+
+        live.run(is_over)
         ended.set()
         sampler.join()
     return live, sampled
@@ -107,11 +113,13 @@ def _write_config(place: Workspace, feeds: list[Feed]) -> Path:
 
 
 def _sample(live: Live, device: Device, sampled: Sampled, ended: threading.Event) -> None:
+    used: dict[int, float] = {}
     while not ended.wait(0.5):
-        pids = [os.getpid(), *live.fleet.processes]
+        for pid in [os.getpid(), *live.fleet.processes]:
+            used[pid] = max(used.get(pid, 0.0), _cpu_s(pid))
         sampled.moments.append(time.monotonic())
         sampled.status.append(dict(live.fleet.status))
-        sampled.cpu_s.append(sum(_cpu_s(pid) for pid in pids))
+        sampled.cpu_s.append(sum(used.values()))
         sampled.analysed.append(dict(live._records.sequences))
         sampled.levels.append(device.ladder.level)
 

@@ -14,17 +14,18 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
+from visionloop.core.config import StrictModel
 from visionloop.core.errors import PackageError, UnreachableError, VisionloopError
 from visionloop.core.failpoints import failpoint
-from visionloop.core.files import replace_folder
+from visionloop.core.files import read_json, replace_folder, write_json
 from visionloop.core.progress import say_step
 from visionloop.serving import signing
 from visionloop.serving.edge.updates.model import LoadedModel, load_model
-from visionloop.serving.edge.updates.model_state import ModelState, read_state, write_state
 from visionloop.serving.edge.updates.release_source import ReleaseSource
 from visionloop.serving.edge.updates.shadow import Shadow
 from visionloop.serving.edge_params import EdgeParams
@@ -33,8 +34,9 @@ from visionloop.serving.package import load_package
 from visionloop.serving.releases.golden import GOLDEN_NAME, check_golden
 from visionloop.serving.releases.store import NoReleaseError, Release, fetch_newest
 
-__all__ = ["Updates"]
+__all__ = ["ModelState", "Updates"]
 
+STATE_NAME = "model.json"
 COPIES_NAME = "models"
 ENGINES_NAME = "engines"
 MAX_STARTS = 2
@@ -44,6 +46,16 @@ TIMES = 20
 """Frames after which the time that a model takes in probation is judged."""
 
 Report = Callable[[str, dict[str, Any]], None]
+
+
+class ModelState(StrictModel):
+    """Which release serves; the whole of ``model.json``."""
+
+    current: int = Field(default=0, ge=0, description="0: none yet")
+    previous: int = Field(default=0, ge=0, description="what a rollback returns to; 0: none")
+    phase: Literal["good", "probation"] = "good"
+    starts: int = Field(default=0, ge=0, description="of the agent since the switch")
+    rejected: dict[str, str] = Field(default={}, description="number to reason: never again")
 
 
 class Updates:
@@ -73,7 +85,7 @@ class Updates:
     ) -> None:
         self._folder, self._releases, self._model = folder, releases, model
         self._params, self._report = params, report
-        self._state = read_state(folder)
+        self._state = self._read_state()
         self._next_look = 0.0
         self._ready: queue.Queue[LoadedModel | tuple[int, str]] = queue.Queue(maxsize=1)
         self._worker: threading.Thread | None = None
@@ -314,6 +326,20 @@ class Updates:
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def _read_state(self) -> ModelState:
+        path = self._folder / STATE_NAME
+        if not path.is_file():
+            return ModelState()
+        try:
+            return ModelState.model_validate(read_json(path))
+        except (VisionloopError, ValueError) as error:
+            # It is replaced as a whole; only a damaged disk leads here. Begin anew.
+            say_step(f"edge: {path} cannot be read ({error}); the newest release is taken")
+            return ModelState()
+
     def _write_state(self, **changes: Any) -> None:
         self._state = self._state.model_copy(update=changes)
-        write_state(self._folder, self._state)
+        try:
+            write_json(self._folder / STATE_NAME, self._state.model_dump(mode="json"))
+        except OSError as error:  # read-only or full: what serves is known until the next start
+            say_step(f"edge: which release serves cannot be written down: {error}")

@@ -255,19 +255,6 @@ def test_a_dead_camera_does_not_flap(make_device):
     assert [e for kind, _, e in events_of(device) if kind == "camera_health"] == []
 
 
-def test_e8_a_jump_of_the_clock_is_an_event(make_device, monkeypatch):
-    device = make_device()
-    device.tick(DeviceFigures())
-    wall = time.time
-    monkeypatch.setattr(
-        "visionloop.serving.edge.delivery.event_ids.time.time", lambda: wall() - 3600
-    )
-    device.tick(DeviceFigures())
-    device.tick(DeviceFigures())
-    (told,) = [e for kind, _, e in events_of(device) if kind == "clock_jump"]
-    assert told["seconds"] == pytest.approx(-3600, abs=5)
-
-
 def test_the_ladder_is_an_event_a_metric_and_on_screen(make_device):
     device = make_device()
     device.dial.share = 1.3

@@ -29,7 +29,6 @@ from visionloop.serving.releases.index import (
 )
 
 __all__ = [
-    "NoReleaseError",
     "Release",
     "fetch_newest",
     "fetch_older",
@@ -40,10 +39,6 @@ __all__ = [
 ]
 
 GATE_SIGNATURE = "gate.sig"
-
-
-class NoReleaseError(PackageError):
-    """The folder holds no release of a model: it was never published, or the folder is away."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +188,7 @@ def fetch_newest(
     index = load_index(releases, keys)
     entry = index.newest(model)
     if entry is None:
-        raise NoReleaseError(
+        raise PackageError(
             str(releases), f"holds no release of '{model}'", "visionloop watch --once makes one"
         )
     seen = _read_seen(state)

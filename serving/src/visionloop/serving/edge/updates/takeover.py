@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from visionloop.core.config import StrictModel
-from visionloop.core.errors import PackageError, UnreachableError, VisionloopError
+from visionloop.core.errors import PackageError, VisionloopError
 from visionloop.core.failpoints import failpoint
 from visionloop.core.files import read_json, replace_folder, write_json
 from visionloop.core.progress import say_step
@@ -32,7 +32,7 @@ from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.engines.record import ENGINE_SIGNATURE
 from visionloop.serving.package import load_package
 from visionloop.serving.releases.golden import GOLDEN_NAME, check_golden
-from visionloop.serving.releases.store import NoReleaseError, Release, fetch_newest
+from visionloop.serving.releases.store import Release, fetch_newest
 
 __all__ = ["ModelState", "Updates"]
 
@@ -96,7 +96,6 @@ class Updates:
         self._serving: LoadedModel | None = None
         self._before: LoadedModel | None = None
         self.shadow: Shadow | None = None
-        self._told = ""
 
     @property
     def state(self) -> ModelState:
@@ -169,9 +168,9 @@ class Updates:
             return None
         self._worker = None
         if isinstance(found, tuple):
-            self._note_failure(*found)
+            if found[0]:
+                self._reject(*found)
             return None
-        self._told = ""
         try:
             fits(found)
         except VisionloopError as error:
@@ -248,10 +247,9 @@ class Updates:
             self._ready.put(loaded)
         except VisionloopError as error:
             # Without a number the index itself is wrong: that may pass, nothing is rejected.
-            is_away = isinstance(error, UnreachableError | NoReleaseError)
             if not number:
                 say_step(f"edge: no look at the releases: {error}")
-            self._ready.put((number, "" if is_away and not number else str(error.problems[0])))
+            self._ready.put((number, str(error.problems[0])))
         except OSError as error:
             say_step(f"edge: the new release could not be copied: {error}")
             self._ready.put((0, ""))
@@ -292,14 +290,6 @@ class Updates:
             return
         signing.verify_folder(engine, keys=signing.trusted_keys(), signature_name=ENGINE_SIGNATURE)
         check_golden(engine / GOLDEN_NAME, loaded.predictor)
-
-    def _note_failure(self, number: int, reason: str) -> None:
-        """A release was rejected; or what stands for all of them was refused, told once."""
-        if number:
-            self._reject(number, reason)
-        elif reason and reason != self._told:
-            self._report("refused", {"reason": reason})
-        self._told = reason
 
     def _copy_of(self, number: int) -> Path:
         return self._folder / COPIES_NAME / str(number)

@@ -23,7 +23,6 @@ from visionloop.serving.edge.updates.model import LoadedModel, load_model
 from visionloop.serving.edge.updates.release_source import ReleaseSource, open_releases
 from visionloop.serving.edge.updates.smaller_models import SmallerModels
 from visionloop.serving.edge.updates.takeover import Updates
-from visionloop.serving.edge.watchdog import Watchdog
 from visionloop.serving.releases.index import locked
 from visionloop.serving.releases.store import fetch_newest
 
@@ -97,7 +96,6 @@ def run_agent(
         totals = agent.play_sources(max_frames)
         if settings.params.cameras:
             totals = _add(totals, agent.watch_cameras(max_seconds))
-        agent.end()
         number = agent.release
     seconds = time.monotonic() - start
     return AgentReport(workspace.edge / DATABASE_NAME, number, *totals, seconds)
@@ -110,16 +108,11 @@ class _Agent:
             workspace.edge, device.outbox, sends_pictures=bool(settings.params.sinks)
         )
         self._model: LoadedModel | None = None
-        self._watchdog = Watchdog()
 
     @property
     def release(self) -> int:
         """Number of the release that served last."""
         return 0 if self._model is None else self._model.number
-
-    def end(self) -> None:
-        """Everything was played and watched."""
-        self._watchdog.end()
 
     def play_sources(self, max_frames: int | None) -> tuple[int, int, int]:
         """Play the sources one after another; each begins with the newest release."""
@@ -132,7 +125,6 @@ class _Agent:
                 recorder=self._recorder,
                 root=self._workspace.root,
                 max_frames=max_frames,
-                watchdog=self._watchdog,
             )
             totals = _add(totals, done)
         return totals
@@ -160,7 +152,6 @@ class _Agent:
             smaller=SmallerModels(params, releases, folder=self._workspace.edge, full=self._model),
             recorder=self._recorder,
             device=self._device,
-            watchdog=self._watchdog,
         )
         end = None if max_seconds is None else time.monotonic() + max_seconds
         with _signals(live, ended or threading.Event()) as stopped:

@@ -9,21 +9,20 @@ from __future__ import annotations
 import datetime
 import socket
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from visionloop.core.progress import say_step
-from visionloop.serving.edge.camera_minutes import GOOD_AGE_S, CameraMinutes, Sign
+from visionloop.serving.edge.camera_minutes import CameraMinutes, Sign
 from visionloop.serving.edge.cameras.messages import CameraStatus
 from visionloop.serving.edge.delivery.event_ids import ClockWatch, is_clock_ok
 from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
 from visionloop.serving.edge.delivery.outbox import OutboxLimits
 from visionloop.serving.edge.delivery.sender import Sender
 from visionloop.serving.edge.delivery.sinks.table import SinkContext
-from visionloop.serving.edge.device_figures import DeviceFigures
 from visionloop.serving.edge.device_state import CameraFigures, DeviceState, MinuteCounts
-from visionloop.serving.edge.health.flaps import FLAPPING, Flaps
 from visionloop.serving.edge.health.judge import CONDITIONS, NOTICES
 from visionloop.serving.edge.ladder import RUNGS, Ladder
 from visionloop.serving.edge.pressure import (
@@ -37,13 +36,41 @@ from visionloop.serving.edge.pressure import (
 from visionloop.serving.edge.record.gallery import Gallery
 from visionloop.serving.edge_params import EdgeParams
 
-__all__ = ["Device"]
+__all__ = ["Device", "DeviceFigures"]
 
 FAULT_PRIORITY, NOTICE_PRIORITY = 1, 3
 NOBODY_YET = {"receiver": 9}
 """Without a sink events wait for one of this name."""
 SMALLER = ("full_size", "full_package")
 """Rungs that a device has only where its agent finds smaller models."""
+
+
+@dataclass(frozen=True)
+class DeviceFigures:
+    """What the agent knows and the device does not.
+
+    Attributes
+    ----------
+    cameras : mapping of str to CameraStatus
+    model, package : str
+    release : int
+    form : str
+        What of the release answers: ``full``, a smaller input, another package.
+    frame_age_s : float
+        Age of frames at their answer, of late.
+    queues, service_s, counts
+        As in :class:`DeviceState`.
+    """
+
+    cameras: Mapping[str, CameraStatus] = field(default_factory=dict)
+    model: str = ""
+    package: str = ""
+    release: int = 0
+    form: str = "full"
+    frame_age_s: float = 0.0
+    queues: dict[str, tuple[int, int]] = field(default_factory=dict)
+    service_s: dict[float, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 class Device:
@@ -96,7 +123,6 @@ class Device:
         self._clock = ClockWatch()
         self._health: dict[str, dict[str, str]] = {}
         self._lost: dict[str, float] = {}
-        self._flaps = Flaps()
         self._began = time.monotonic()
         self._page: Any = None
 
@@ -149,7 +175,6 @@ class Device:
             self._judge_health(name, status, now)
         for gone in set(self._health) - set(figures.cameras):
             del self._health[gone]
-            self._flaps.forget(gone)
         self.gallery.forget(set(figures.cameras))
         self._minutes.tick(self._signs(figures, now), now=now)
 
@@ -196,12 +221,11 @@ class Device:
     def _judge_health(self, name: str, status: CameraStatus, now: float) -> None:
         """Tell what began and what ended. A process that has just begun knows nothing yet."""
         before = self._health.get(name, {})
-        seen = {k: v for k, v in before.items() if k not in ("lost", FLAPPING)}
+        seen = {k: v for k, v in before.items() if k != "lost"}
         if status.health is not None:
             seen = dict(status.health)
         if self._is_lost(name, status, now):
             seen["lost"] = status.reason or "no frame"
-        seen |= self._flaps.look(name, status.faults, status.last_frame, now)
         for condition in sorted(set(seen) ^ set(before)):
             is_raised = condition in seen
             payload = {
@@ -231,20 +255,10 @@ class Device:
         for name, status in figures.cameras.items():
             if status.state == "ended":
                 continue
-            causes = [one for one in self._health.get(name, {}) if one not in NOTICES]
-            age = self._age(name, status, now)
-            waiting = figures.unprocessed.get(name)
-            if waiting is not None and now - waiting.since > GOOD_AGE_S:
-                causes.append(waiting.cause)
-            signs[name] = Sign(age, causes[0] if causes else "")
+            faults = [one for one in self._health.get(name, {}) if one not in NOTICES]
+            age = now - status.last_frame if status.last_frame else None
+            signs[name] = Sign(age, faults[0] if faults else "")
         return signs
-
-    def _age(self, name: str, status: CameraStatus, now: float) -> float | None:
-        """Of the last processed frame: one with an answer, or in which the gate saw nothing."""
-        if not status.last_frame:
-            return None
-        waiting = self._figures.unprocessed.get(name)
-        return now - (status.last_frame if waiting is None else waiting.since)
 
     def _camera(self, name: str, status: CameraStatus, now: float) -> CameraFigures:
         counts = self.gallery.counts.get(name)
@@ -252,8 +266,8 @@ class Device:
         figures = CameraFigures(
             name,
             state=status.state,
-            frame_age_s=self._age(name, status, now),
-            health={condition: condition in raised for condition in (*CONDITIONS, FLAPPING)},
+            frame_age_s=now - status.last_frame if status.last_frame else None,
+            health={condition: condition in raised for condition in CONDITIONS},
             minutes=self._minutes.counts.get(name, MinuteCounts()),
             faults=status.faults,
             packets=status.packets,

@@ -8,7 +8,6 @@ from visionloop.core.progress import say_step, track
 from visionloop.serving.edge.record.recording import Recorder
 from visionloop.serving.edge.rules.table import Observation, Rule, Scene, make_rules
 from visionloop.serving.edge.updates.model import LoadedModel
-from visionloop.serving.edge.watchdog import Watchdog
 from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.source_params import SourceParams
 from visionloop.serving.sources.table import open_source
@@ -24,7 +23,6 @@ def play_source(
     recorder: Recorder,
     root: Path,
     max_frames: int | None,
-    watchdog: Watchdog,
 ) -> tuple[int, int, int]:
     """Play one source from where it stopped; returns frames, events and kept frames.
 
@@ -40,7 +38,6 @@ def play_source(
         return 0, 0, 0
     frames = events = kept = 0
     for frame in track(source.frames(start), f"edge: {name}", total=total):
-        watchdog.beat()
         (prediction,) = model.predictor.predict([frame.image])
         height, width = frame.image.shape[:2]
         scene = Scene(prediction, width, height, frame.monotonic)

@@ -12,8 +12,7 @@ from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.cameras.fleet import Fleet
 from visionloop.serving.edge.cameras.messages import Look, Watch
-from visionloop.serving.edge.device import Device
-from visionloop.serving.edge.device_figures import DeviceFigures
+from visionloop.serving.edge.device import Device, DeviceFigures
 from visionloop.serving.edge.live_counts import LiveCounts
 from visionloop.serving.edge.record.evidence import sweep
 from visionloop.serving.edge.record.live_records import LiveRecords
@@ -23,7 +22,6 @@ from visionloop.serving.edge.station import Station, rules_of
 from visionloop.serving.edge.updates.model import LoadedModel
 from visionloop.serving.edge.updates.smaller_models import SmallerModels, describe_form
 from visionloop.serving.edge.updates.takeover import Updates
-from visionloop.serving.edge.watchdog import Watchdog
 from visionloop.serving.edge_params import EdgeParams
 
 __all__ = ["Live"]
@@ -56,8 +54,6 @@ class Live:
         What answers under pressure.
     device : Device
         Outbox, ladder, page; ticked once a second.
-    watchdog : Watchdog or None
-        Told that the loop goes round; None is that of the service manager.
 
     Raises
     ------
@@ -75,12 +71,10 @@ class Live:
         smaller: SmallerModels,
         recorder: Recorder,
         device: Device,
-        watchdog: Watchdog | None = None,
     ) -> None:
         self._workspace, self._settings, self.model = workspace, settings, model
         self._updates, self._smaller = updates, smaller
         self._recorder, self._device = recorder, device
-        self._watchdog = watchdog or Watchdog()
         self.counts = LiveCounts()
         self._records = LiveRecords(recorder, settings, device.ladder, self.counts)
         self._stations = self.make_stations(settings.params, model)
@@ -110,7 +104,6 @@ class Live:
         self.fleet.set_watches(self._watches(self._settings.params))
         try:
             while not should_stop():
-                self._watchdog.beat()
                 self._tend()
                 params = self._settings.params
                 now = time.monotonic()
@@ -127,10 +120,8 @@ class Live:
 
     def _drop_older(self, now: float, max_age_s: float) -> None:
         dropped = self.fleet.drop_older(now - max_age_s)
-        self.counts.too_old += len(dropped)
-        self.counts.ages_s.extend([1.25 * max_age_s] * len(dropped))
-        for name in dropped:
-            self.counts.note_unprocessed(name, "overload", now)
+        self.counts.too_old += dropped
+        self.counts.ages_s.extend([1.25 * max_age_s] * dropped)
 
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):
@@ -242,7 +233,6 @@ class Live:
             self._frame_ms = each if not self._frame_ms else 0.8 * self._frame_ms + 0.2 * each
         for look, prediction in zip(looks, answers, strict=True):
             if prediction is None:
-                self.counts.note_unprocessed(look.name, "model", time.monotonic())
                 continue
             began, worked = time.perf_counter(), time.thread_time()
             station = self._stations[look.name]
@@ -252,7 +242,7 @@ class Live:
             self.counts.service_ms.append(shared_ms + (time.perf_counter() - began) * 1e3)
             self.counts.work_ms.append(shared_work_ms + (time.thread_time() - worked) * 1e3)
             self.counts.frames += 1
-            self.counts.unprocessed.pop(look.name, None)
+            self.counts.analysed[look.name] = time.monotonic()
             self.counts.ages_s.append(time.monotonic() - look.monotonic)
             self._device.gallery.note(
                 look.name,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from visionloop.serving.edge.cameras.messages import CameraStatus
-from visionloop.serving.edge.device_figures import DeviceFigures, Unprocessed
+from visionloop.serving.edge.device import DeviceFigures
 
 __all__ = ["LiveCounts"]
 
@@ -30,12 +30,8 @@ class LiveCounts:
     work_ms: deque[float] = field(default_factory=lambda: deque(maxlen=5000))
     ages_s: deque[float] = field(default_factory=lambda: deque(maxlen=200))
     """Seconds between capture and answer; dropped frames count with more than is allowed."""
-    unprocessed: dict[str, Unprocessed] = field(default_factory=dict)
-    """Cameras whose last frame had no answer."""
-
-    def note_unprocessed(self, camera: str, cause: str, now: float) -> None:
-        """A frame of the camera had no answer; ``now`` is the monotonic clock."""
-        self.unprocessed.setdefault(camera, Unprocessed(cause, now))
+    analysed: dict[str, float] = field(default_factory=dict)
+    """Camera to the monotonic moment of its last analysed frame."""
 
     def as_figures(
         self,
@@ -57,7 +53,6 @@ class LiveCounts:
             form=form,
             release=release,
             frame_age_s=ages[int(0.95 * len(ages))] if ages else 0.0,
-            unprocessed=dict(self.unprocessed),
             queues=queues,
             service_s={q: times[int(q * (len(times) - 1))] / 1e3 for q in QUANTILES if times},
             counts={
@@ -67,7 +62,5 @@ class LiveCounts:
                 "model_faults": self.model_faults,
                 "clips": self.clips,
                 "process_restarts": restarts,
-                "frames_replaced": sum(one.replaced for one in cameras.values()),
-                "frames_damaged": sum(one.damaged for one in cameras.values()),
             },
         )

@@ -6,7 +6,6 @@ signature.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from pydantic import Field, ValidationError
 from visionloop.core.config import StrictModel
 from visionloop.core.errors import DataError, InputError, PackageError
 from visionloop.core.files import canonical_json, read_json, write_json
-from visionloop.core.progress import say_step
 from visionloop.serving import signing
 
 __all__ = ["INDEX_NAME", "IndexEntry", "ReleaseIndex", "load_index", "locked", "save_index"]
@@ -86,23 +84,13 @@ def save_index(releases: Path, index: ReleaseIndex, key: Path) -> None:
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file; it is released when the process ends, however it ends.
 
-    On a disk that cannot be written there is nothing to protect: nobody holds a lock there.
-
     Raises
     ------
     InputError
         If another process holds it and ``wait`` is False.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise
-        say_step(f"{path.parent} is read-only: going on without a lock")
-        yield
-        return
-    with file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

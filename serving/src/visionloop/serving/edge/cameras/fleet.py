@@ -131,12 +131,12 @@ class Fleet:
             self._give_credit(offer.name)
         return [offer.content for offer in offers]
 
-    def drop_older(self, moment: float) -> list[str]:
-        """Drop frames that were decoded before a moment; returns whose they were."""
+    def drop_older(self, moment: float) -> int:
+        """Drop frames that were decoded before a moment; returns how many."""
         gone = self.mailbox.drop(lambda offer: offer.monotonic < moment)
         for offer in gone:
             self._give_credit(offer.name)
-        return [offer.name for offer in gone]
+        return len(gone)
 
     def follow(self, name: str, until: float) -> None:
         """Something is there: look at every key frame of the camera until then (monotonic)."""

@@ -329,7 +329,4 @@ class Updates:
 
     def _write_state(self, **changes: Any) -> None:
         self._state = self._state.model_copy(update=changes)
-        try:
-            write_json(self._folder / STATE_NAME, self._state.model_dump(mode="json"))
-        except OSError as error:  # read-only or full: what serves is known until the next start
-            say_step(f"edge: which release serves cannot be written down: {error}")
+        write_json(self._folder / STATE_NAME, self._state.model_dump(mode="json"))

@@ -240,7 +240,12 @@ def test_minutes_survive_a_restart_and_the_outage_is_the_agents(tmp_path):
     again = CameraMinutes(path)
     again.tick({"c": Sign(0.1), "new": Sign(0.1)}, now=0.0)
     assert again.counts["c"] == MinuteCounts(1, {"agent": 10})
-    assert "new" not in again.counts
+    assert again.counts["new"] == MinuteCounts()
+    content["monotonic"] += 600 - 15  # killed, and back in 15 seconds: that minute was not good
+    path.write_text(json.dumps(content))
+    soon = CameraMinutes(path)
+    soon.tick({"c": Sign(0.1)}, now=0.0)
+    assert soon.counts["c"] == MinuteCounts(1, {"agent": 1})
     content["boot_id"], content["wall"] = "another boot", time.time() - 1800
     path.write_text(json.dumps(content))
     third = CameraMinutes(path)

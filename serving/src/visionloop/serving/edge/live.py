@@ -22,6 +22,7 @@ from visionloop.serving.edge.station import Station, rules_of
 from visionloop.serving.edge.updates.model import LoadedModel
 from visionloop.serving.edge.updates.smaller_models import SmallerModels, describe_form
 from visionloop.serving.edge.updates.takeover import Updates
+from visionloop.serving.edge.watchdog import Watchdog
 from visionloop.serving.edge_params import EdgeParams
 
 __all__ = ["Live"]
@@ -54,6 +55,8 @@ class Live:
         What answers under pressure.
     device : Device
         Outbox, ladder, page; ticked once a second.
+    watchdog : Watchdog or None
+        Told at each turn of the loop, and so of no turn that never ends.
 
     Raises
     ------
@@ -71,10 +74,12 @@ class Live:
         smaller: SmallerModels,
         recorder: Recorder,
         device: Device,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._workspace, self._settings, self.model = workspace, settings, model
         self._updates, self._smaller = updates, smaller
         self._recorder, self._device = recorder, device
+        self._watchdog = watchdog or Watchdog()
         self.counts = LiveCounts()
         self._records = LiveRecords(recorder, settings, device.ladder, self.counts)
         self._stations = self.make_stations(settings.params, model)
@@ -125,6 +130,7 @@ class Live:
 
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):
+            self._watchdog.beat()
             self.fleet.tend()
             self._choose_form()
             self._update()

@@ -46,7 +46,8 @@ class Sign:
     age_s : float or None
         Of its last processed frame; None before the first.
     cause : str
-        What is wrong: a health condition, ``overload``, ``refused``; empty where nothing is.
+        What is wrong: a health condition, ``model`` (it failed on the newest frame),
+        ``overload`` (frames come and are not processed); empty where nothing is.
     """
 
     age_s: float | None

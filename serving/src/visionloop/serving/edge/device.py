@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core.progress import say_step
-from visionloop.serving.edge.camera_minutes import CameraMinutes, Sign
+from visionloop.serving.edge.camera_minutes import GOOD_AGE_S, CameraMinutes, Sign
 from visionloop.serving.edge.cameras.messages import CameraStatus
 from visionloop.serving.edge.delivery.event_ids import ClockWatch, is_clock_ok
 from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
@@ -58,6 +58,9 @@ class DeviceFigures:
         What of the release answers: ``full``, a smaller input, another package.
     frame_age_s : float
         Age of frames at their answer, of late.
+    analysed, failed : mapping of str to float
+        Camera to the moment (monotonic) of the newest frame that the model answered, and of the
+        newest on which it failed.
     queues, service_s, counts
         As in :class:`DeviceState`.
     """
@@ -68,6 +71,8 @@ class DeviceFigures:
     release: int = 0
     form: str = "full"
     frame_age_s: float = 0.0
+    analysed: Mapping[str, float] = field(default_factory=dict)
+    failed: Mapping[str, float] = field(default_factory=dict)
     queues: dict[str, tuple[int, int]] = field(default_factory=dict)
     service_s: dict[float, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -256,8 +261,8 @@ class Device:
             if status.state == "ended":
                 continue
             faults = [one for one in self._health.get(name, {}) if one not in NOTICES]
-            age = now - status.last_frame if status.last_frame else None
-            signs[name] = Sign(age, faults[0] if faults else "")
+            cause = faults[0] if faults else _processing_fault(name, status, figures, now)
+            signs[name] = Sign(_processed_age(name, status, figures, now), cause)
         return signs
 
     def _camera(self, name: str, status: CameraStatus, now: float) -> CameraFigures:
@@ -266,7 +271,7 @@ class Device:
         figures = CameraFigures(
             name,
             state=status.state,
-            frame_age_s=now - status.last_frame if status.last_frame else None,
+            frame_age_s=_processed_age(name, status, self._figures, now),
             health={condition: condition in raised for condition in CONDITIONS},
             minutes=self._minutes.counts.get(name, MinuteCounts()),
             faults=status.faults,
@@ -281,3 +286,21 @@ class Device:
         for kind, text in self.outbox.take_notices():
             say_step(f"edge: {text}")
             self.tell(kind, {"reason": text}, priority=FAULT_PRIORITY)
+
+
+def _processed_age(
+    name: str, status: CameraStatus, figures: DeviceFigures, now: float
+) -> float | None:
+    """Of the newest frame that the model answered, or on which the gate found nothing."""
+    newest = max(figures.analysed.get(name, 0.0), status.last_quiet)
+    return now - newest if newest else None
+
+
+def _processing_fault(name: str, status: CameraStatus, figures: DeviceFigures, now: float) -> str:
+    """``model`` where it failed on the newest frame that it saw; ``overload`` where frames come
+    but are not processed; else nothing."""
+    if figures.failed.get(name, 0.0) > figures.analysed.get(name, 0.0):
+        return "model"
+    age = _processed_age(name, status, figures, now)
+    waits = now - status.last_frame <= GOOD_AGE_S
+    return "overload" if waits and age is not None and age > GOOD_AGE_S else ""

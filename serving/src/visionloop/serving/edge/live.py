@@ -248,7 +248,7 @@ class Live:
             self.counts.service_ms.append(shared_ms + (time.perf_counter() - began) * 1e3)
             self.counts.work_ms.append(shared_work_ms + (time.thread_time() - worked) * 1e3)
             self.counts.frames += 1
-            self.counts.analysed[look.name] = time.monotonic()
+            self.counts.analysed[look.name] = look.monotonic
             self.counts.ages_s.append(time.monotonic() - look.monotonic)
             self._device.gallery.note(
                 look.name,
@@ -285,6 +285,7 @@ class Live:
             if len(looks) > 1:  # one frame must not take the others with it
                 return [one for look in looks for one in self._answer([look])]
             self.counts.model_faults += 1
+            self.counts.failed |= {look.name: look.monotonic for look in looks}
             if is_full:
                 self._updates.note_fault()
             if self.counts.model_faults == 1:

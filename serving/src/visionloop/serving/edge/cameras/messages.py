@@ -130,6 +130,8 @@ class CameraStatus:
         Monotonic clock at its thread's last sign of life.
     last_frame : float
         Monotonic clock at its last decoded frame, 0 before the first.
+    last_quiet : float
+        Monotonic clock at the last frame on which the gate found nothing, 0 before the first.
     packets, decoded, offered, replaced, damaged, faults : int
         Received; decoded; given to the agent; replaced by a newer one before it was sent;
         not decodable; connections that broke.
@@ -144,6 +146,7 @@ class CameraStatus:
     state: CameraState = "connecting"
     beat: float = 0.0
     last_frame: float = 0.0
+    last_quiet: float = 0.0
     packets: int = 0
     decoded: int = 0
     offered: int = 0

@@ -54,7 +54,7 @@ class Reader(ABC):
         self.state: CameraState = "connecting"
         self.reason = ""
         self.beat = time.monotonic()
-        self.last_frame = 0.0
+        self.last_frame = self.last_quiet = 0.0
         folder = watch.root / "edge" / "health"
         self.health = HealthWatch(camera.name, watch.health, folder)
         self.packets = self.decoded = self.offered = self.replaced = 0
@@ -75,6 +75,7 @@ class Reader(ABC):
             state=self.state,
             beat=self.beat,
             last_frame=self.last_frame,
+            last_quiet=self.last_quiet,
             packets=self.packets,
             decoded=self.decoded,
             offered=self.offered,
@@ -152,6 +153,8 @@ class Reader(ABC):
             self.offered += 1
             if self._mailbox.put(Offer(camera.name, camera.priority, now, candidate)):
                 self.replaced += 1
+        else:
+            self.last_quiet = now
         return reason
 
 

@@ -90,6 +90,7 @@ class Updates:
         self._ready: queue.Queue[LoadedModel | tuple[int, str]] = queue.Queue(maxsize=1)
         self._worker: threading.Thread | None = None
         self._probation_end = 0.0
+        self._is_told = False
         self._faults = 0
         self._times_ms: list[float] = []
         self._limit_ms = float("inf")
@@ -135,9 +136,8 @@ class Updates:
             if number != self._state.current:
                 self._roll_back(f"release {self._state.current} cannot be loaded")
             return loaded
-        release = self._fetch()
-        loaded = self._load(release.number)
-        self._write_state(current=release.number, previous=0, phase="good", starts=0)
+        loaded = self._load_first()
+        self._write_state(current=loaded.number, previous=0, phase="good", starts=0)
         return loaded
 
     def step(self, fits: Callable[[LoadedModel], object]) -> LoadedModel | None:
@@ -254,10 +254,16 @@ class Updates:
             say_step(f"edge: the new release could not be copied: {error}")
             self._ready.put((0, ""))
 
-    def _fetch(self) -> Release:
+    def _load_first(self) -> LoadedModel:
+        """The newest release; from where it is, if this device's disk cannot be written."""
         release = self._newest()
-        self._copy(release)
-        return release
+        try:
+            self._copy(release)
+        except OSError as error:
+            say_step(f"edge: release {release.number} serves without a copy of its own: {error}")
+            package = load_package(release.package)
+            return load_model(self._params, release, package, cache=self._folder / ENGINES_NAME)
+        return self._load(release.number)
 
     def _newest(self) -> Release:
         folder = self._releases.refresh(self._model)
@@ -329,4 +335,10 @@ class Updates:
 
     def _write_state(self, **changes: Any) -> None:
         self._state = self._state.model_copy(update=changes)
-        write_json(self._folder / STATE_NAME, self._state.model_dump(mode="json"))
+        try:
+            write_json(self._folder / STATE_NAME, self._state.model_dump(mode="json"))
+        except OSError as error:
+            # What serves now goes on; a restart begins with what the file says.
+            if not self._is_told:
+                say_step(f"edge: {STATE_NAME} cannot be written: {error}")
+            self._is_told = True

@@ -197,6 +197,27 @@ def test_health_begins_and_ends_as_events_and_a_new_process_changes_nothing(make
     assert (told[0][2]["camera"], told[0][2]["device"]) == ("c", device.name)
 
 
+def test_c4_a_flapping_camera_is_one_alarm_that_ends_when_it_stays(make_device, monkeypatch):
+    clock = [10_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    device = make_device(health={"lost_s": 5.0, "clear_s": 2.0})
+    falls = 0
+    for second in range(200):
+        clock[0] += 1.0
+        is_away = second < 60 and second % 12 >= 6  # away for 6 s, there for 6 s, five times
+        falls += second < 60 and second % 12 == 6
+        last = clock[0] - (second % 12 - 5 if is_away else 0)
+        row = status(last_frame=last, last_quiet=last, falls=falls, health={})
+        device.tick(DeviceFigures({"c": row}))
+    told = [(e["condition"], e["state"]) for k, _, e in events_of(device) if k == "camera_health"]
+    assert told.count(("flapping", "raised")) == told.count(("flapping", "cleared")) == 1
+    begin, end = told.index(("flapping", "raised")), told.index(("flapping", "cleared"))
+    assert [row for row in told[begin + 1 : end] if row[1] == "raised"] == []
+    raised = [e for k, _, e in events_of(device) if k == "camera_health"][begin]
+    assert "5 times in 60 s" in raised["reason"]
+    assert device.read_state().cameras["c"].health["flapping"] is False
+
+
 def test_only_processed_frames_make_good_minutes(make_device, monkeypatch):
     """A frame that was decoded is not yet one that was looked at."""
     monkeypatch.setattr("visionloop.serving.edge.camera_minutes.MINUTE_S", 0.01)
@@ -207,7 +228,7 @@ def test_only_processed_frames_make_good_minutes(make_device, monkeypatch):
         "answered": status(),
         "waiting": status(last_quiet=now - 60),
         "failed": status(last_quiet=now),
-        "dead": status(last_frame=now - 9, last_quiet=now - 9),
+        "dead": status(last_frame=now - 3, last_quiet=now - 3),
         "new": status(),
     }
     analysed = {"answered": now - 1, "waiting": now - 5, "failed": now - 3}

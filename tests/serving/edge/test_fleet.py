@@ -435,6 +435,23 @@ def test_the_mailbox_keeps_the_newest_and_is_fair_by_priority():
     assert [one.name for one in gone] == ["a"]
 
 
+def test_c4_a_camera_that_ends_its_process_again_and_again_is_bounded(desk, clip, monkeypatch):
+    """The waits between are taken away: what is left is the bound."""
+    monkeypatch.setattr("visionloop.serving.edge.cameras.fleet.backoff_seconds", lambda *_: 0.0)
+    desk.watch(playing("bad", clip))
+    begin = time.monotonic()
+    for falls in range(1, 6):
+        desk.wait_for_frame("bad")
+        os.kill(desk.process_of("bad"), signal.SIGSEGV)
+        desk.wait(lambda falls=falls: desk.fleet.restarts == falls, 5 * SLACK)
+    assert desk.fleet.status["bad"].falls == 5
+    if time.monotonic() - begin < 50:
+        time.sleep(3)
+        assert desk.fleet.processes == {}
+        (member,) = desk.fleet._members
+        assert 50 < member.ready_at - begin < 75
+
+
 @pytest.mark.slow
 def test_c4_a_flapping_camera_waits_longer_and_costs_nothing(desk, rtsp_server, clip):
     server = rtsp_server(1)
@@ -448,8 +465,10 @@ def test_c4_a_flapping_camera_waits_longer_and_costs_nothing(desk, rtsp_server, 
         time.sleep(2)
     end = time.monotonic()
     assert desk.longest_gap("fine", begin, end) < 2.0
-    assert desk.fleet.status["flapping"].faults <= 32
-    desk.wait_for_frame("flapping", limit_s=10 * SLACK)
+    status = desk.fleet.status["flapping"]
+    assert status.faults <= 32
+    assert 4 <= status.falls <= 5  # within a minute; then it is connected no more
+    desk.wait_for_frame("flapping", limit_s=65 + 10 * SLACK)
     assert desk.fleet.restarts == 0
 
 

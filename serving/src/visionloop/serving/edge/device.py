@@ -16,6 +16,7 @@ from typing import Any
 
 from visionloop.core.progress import say_step
 from visionloop.serving.edge.camera_minutes import GOOD_AGE_S, CameraMinutes, Sign
+from visionloop.serving.edge.cameras.flapping import FLAPPING, FlapWatch
 from visionloop.serving.edge.cameras.messages import CameraStatus
 from visionloop.serving.edge.delivery.event_ids import ClockWatch, is_clock_ok
 from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
@@ -61,6 +62,8 @@ class DeviceFigures:
     analysed, failed : mapping of str to float
         Camera to the moment (monotonic) of the newest frame that the model answered, and of the
         newest on which it failed.
+    replaced : mapping of str to int
+        Camera to its frames that waited at the agent until a newer one came.
     queues, service_s, counts
         As in :class:`DeviceState`.
     """
@@ -73,6 +76,7 @@ class DeviceFigures:
     frame_age_s: float = 0.0
     analysed: Mapping[str, float] = field(default_factory=dict)
     failed: Mapping[str, float] = field(default_factory=dict)
+    replaced: Mapping[str, int] = field(default_factory=dict)
     queues: dict[str, tuple[int, int]] = field(default_factory=dict)
     service_s: dict[float, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -128,6 +132,7 @@ class Device:
         self._clock = ClockWatch()
         self._health: dict[str, dict[str, str]] = {}
         self._lost: dict[str, float] = {}
+        self._flaps: dict[str, FlapWatch] = {}
         self._began = time.monotonic()
         self._page: Any = None
 
@@ -180,6 +185,7 @@ class Device:
             self._judge_health(name, status, now)
         for gone in set(self._health) - set(figures.cameras):
             del self._health[gone]
+            self._flaps.pop(gone, None)
         self.gallery.forget(set(figures.cameras))
         self._minutes.tick(self._signs(figures, now), now=now)
 
@@ -226,10 +232,15 @@ class Device:
     def _judge_health(self, name: str, status: CameraStatus, now: float) -> None:
         """Tell what began and what ended. A process that has just begun knows nothing yet."""
         before = self._health.get(name, {})
-        seen = {k: v for k, v in before.items() if k != "lost"}
+        seen = {k: v for k, v in before.items() if k not in ("lost", FLAPPING)}
         if status.health is not None:
             seen = dict(status.health)
-        if self._is_lost(name, status, now):
+        is_lost = self._is_lost(name, status, now)
+        flaps = self._flaps.setdefault(name, FlapWatch())
+        if reason := flaps.look(status.falls, now):
+            seen[FLAPPING] = reason
+            is_lost = "lost" in before  # one alarm, not one for each time that it is away
+        if is_lost:
             seen["lost"] = status.reason or "no frame"
         for condition in sorted(set(seen) ^ set(before)):
             is_raised = condition in seen
@@ -260,7 +271,8 @@ class Device:
         for name, status in figures.cameras.items():
             if status.state == "ended":
                 continue
-            faults = [one for one in self._health.get(name, {}) if one not in NOTICES]
+            raised = self._health.get(name, {})
+            faults = [one for one in raised if one not in NOTICES and one != FLAPPING]
             cause = faults[0] if faults else _processing_fault(name, status, figures, now)
             signs[name] = Sign(_processed_age(name, status, figures, now), cause)
         return signs
@@ -272,10 +284,12 @@ class Device:
             name,
             state=status.state,
             frame_age_s=_processed_age(name, status, self._figures, now),
-            health={condition: condition in raised for condition in CONDITIONS},
+            health={condition: condition in raised for condition in (*CONDITIONS, FLAPPING)},
             minutes=self._minutes.counts.get(name, MinuteCounts()),
             faults=status.faults,
             packets=status.packets,
+            replaced=status.replaced + self._figures.replaced.get(name, 0),
+            damaged=status.damaged,
             reason=status.reason,
         )
         if counts is None:

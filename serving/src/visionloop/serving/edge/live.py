@@ -317,4 +317,5 @@ class Live:
                 "clip_bytes": (held, ring * len(self._stations)),
             },
             restarts=self.fleet.restarts,
+            replaced=dict(self.fleet.replaced),
         )

@@ -45,6 +45,7 @@ class LiveCounts:
         release: int,
         queues: dict[str, tuple[int, int]],
         restarts: int,
+        replaced: Mapping[str, int],
     ) -> DeviceFigures:
         """Together with what else the agent knows; see :class:`DeviceFigures`."""
         times, ages = sorted(self.service_ms), sorted(self.ages_s)
@@ -58,6 +59,7 @@ class LiveCounts:
             queues=queues,
             analysed=dict(self.analysed),
             failed=dict(self.failed),
+            replaced=replaced,
             service_s={q: times[int(q * (len(times) - 1))] / 1e3 for q in QUANTILES if times},
             counts={
                 "frames": self.frames,

@@ -135,6 +135,8 @@ class CameraStatus:
     packets, decoded, offered, replaced, damaged, faults : int
         Received; decoded; given to the agent; replaced by a newer one before it was sent;
         not decodable; connections that broke.
+    falls : int
+        Connections that broke after they had given pictures, and processes that it ended.
     reason : str
         Of the last fault, without password.
     clip_bytes : int
@@ -153,6 +155,7 @@ class CameraStatus:
     replaced: int = 0
     damaged: int = 0
     faults: int = 0
+    falls: int = 0
     reason: str = ""
     clip_bytes: int = 0
     health: dict[str, str] | None = None

@@ -58,7 +58,8 @@ class Reader(ABC):
         folder = watch.root / "edge" / "health"
         self.health = HealthWatch(camera.name, watch.health, folder)
         self.packets = self.decoded = self.offered = self.replaced = 0
-        self.damaged = self.faults = 0
+        self.damaged = self.faults = self.falls = 0
+        self._decoded_before = 0
         self._thread = threading.Thread(target=self._run, name=camera.name, daemon=True)
 
     def start(self) -> None:
@@ -82,6 +83,7 @@ class Reader(ABC):
             replaced=self.replaced,
             damaged=self.damaged,
             faults=self.faults,
+            falls=self.falls,
             reason=self.reason,
             clip_bytes=self.ring.bytes,
             health=self.health.raised() if self.decoded else None,
@@ -140,6 +142,8 @@ class Reader(ABC):
 
     def _fault(self, reason: str, wait_s: float) -> None:
         self.faults += 1
+        self.falls += self.decoded > self._decoded_before
+        self._decoded_before = self.decoded
         self.reason = reason
         self.state = "refused" if wait_s >= RETRY_S else "lost"
 

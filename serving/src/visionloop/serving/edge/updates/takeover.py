@@ -91,6 +91,7 @@ class Updates:
         self._worker: threading.Thread | None = None
         self._probation_end = 0.0
         self._is_told = False
+        self._index_problem = ""
         self._faults = 0
         self._times_ms: list[float] = []
         self._limit_ms = float("inf")
@@ -170,6 +171,8 @@ class Updates:
         if isinstance(found, tuple):
             if found[0]:
                 self._reject(*found)
+            else:
+                self._tell_index(found[1])
             return None
         try:
             fits(found)
@@ -306,6 +309,12 @@ class Updates:
         say_step(f"edge: release {number} is rejected: {reason}")
         self._report("rejected", {"number": number, "reason": reason})
         self._remove_old_copies()
+
+    def _tell_index(self, problem: str) -> None:
+        """Once for each problem: an old or changed index is news for whoever runs the device."""
+        if problem and problem != self._index_problem:
+            self._report("index refused", {"reason": problem})
+        self._index_problem = problem
 
     def _roll_back(self, reason: str) -> None:
         bad, good = self._state.current, self._state.previous

@@ -284,6 +284,19 @@ def test_a_camera_without_frames_is_lost_and_found(make_device):
     assert told[0]["reason"] == "does not answer"
 
 
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_e8_a_jump_of_the_clock_is_an_event(make_device, monkeypatch, jump):
+    device = make_device()
+    device.tick(DeviceFigures())
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() + jump)
+    for _ in range(3):
+        device.tick(DeviceFigures())
+    (told,) = [e for kind, _, e in events_of(device) if kind == "clock_jump"]
+    assert abs(told["seconds"] - jump) < 5
+    assert told["clock_ok"] in (True, False)
+
+
 def test_the_ladder_is_an_event_a_metric_and_on_screen(make_device):
     device = make_device()
     device.dial.share = 1.3

@@ -32,6 +32,7 @@ from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.engines.record import ENGINE_SIGNATURE
 from visionloop.serving.package import load_package
 from visionloop.serving.releases.golden import GOLDEN_NAME, check_golden
+from visionloop.serving.releases.index import INDEX_NAME
 from visionloop.serving.releases.store import Release, fetch_newest
 
 __all__ = ["ModelState", "Updates"]
@@ -92,6 +93,7 @@ class Updates:
         self._probation_end = 0.0
         self._is_told = False
         self._index_problem = ""
+        self._has_index = False
         self._faults = 0
         self._times_ms: list[float] = []
         self._limit_ms = float("inf")
@@ -252,7 +254,8 @@ class Updates:
             # Without a number the index itself is wrong: that may pass, nothing is rejected.
             if not number:
                 say_step(f"edge: no look at the releases: {error}")
-            self._ready.put((number, str(error.problems[0])))
+            is_news = number or (isinstance(error, PackageError) and self._has_index)
+            self._ready.put((number, str(error.problems[0]) if is_news else ""))
         except OSError as error:
             say_step(f"edge: the new release could not be copied: {error}")
             self._ready.put((0, ""))
@@ -269,7 +272,9 @@ class Updates:
         return self._load(release.number)
 
     def _newest(self) -> Release:
+        self._has_index = True
         folder = self._releases.refresh(self._model)
+        self._has_index = (folder / INDEX_NAME).is_file()
         release, _ = fetch_newest(
             releases=folder, model=self._model, state=self._folder / "seen.json"
         )

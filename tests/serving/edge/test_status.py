@@ -33,6 +33,8 @@ GATE = CameraFigures(
     frame_age_s=0.4,
     health={"lost": False, "fogged": True},
     minutes=MinuteCounts(980, {"fogged": 15, "agent": 5}),
+    replaced=41,
+    damaged=6,
     frames=12,
     events=3,
     boxes=2,
@@ -79,6 +81,8 @@ def test_metrics_say_what_the_state_says():
     assert seen["visionloop_camera_health", "fogged", "gate <b>3</b>"] == 1
     assert seen["visionloop_camera_minutes_total", "", "gate <b>3</b>", "good"] == 980
     assert seen["visionloop_camera_minutes_total", "agent", "bad", "gate <b>3</b>"] == 5
+    assert seen["visionloop_camera_frames_replaced_total", "gate <b>3</b>"] == 41
+    assert seen["visionloop_camera_frames_damaged_total", "gate <b>3</b>"] == 6
     assert seen["visionloop_outbox_waiting", "hub"] == 17
     assert seen["visionloop_outbox_dropped_total", "8"] == 4
     assert seen["visionloop_outbox_durable",] == 1

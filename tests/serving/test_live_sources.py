@@ -259,6 +259,25 @@ def test_c11_sixteen_cameras_return_at_once_and_do_not_storm(rtsp_server):
     assert crowd <= len(late) * 0.5
 
 
+def test_c4_a_camera_that_falls_over_is_connected_five_times_a_minute(monkeypatch):
+    """For an hour it gives pictures for 0.3 s whenever it is connected, then falls."""
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    backoff, moments = Backoff(), []
+    while clock[0] < 3600:
+        moments.append(clock[0])
+        backoff.worked()
+        clock[0] += 0.3
+        waited = backoff.failed("lost")
+        assert waited <= 66
+        clock[0] = backoff.ready_at
+    most = max(sum(m <= other < m + 60 for other in moments) for m in moments)
+    assert most == 5
+    # One that never works is no flapping: its waits stay short, so that it is back soon.
+    away = Backoff()
+    assert max(away.failed("lost") for _ in range(20)) <= 5.0
+
+
 def test_a_refusal_after_a_row_of_faults_waits_as_the_first_one():
     backoff = Backoff(draw=lambda: 0.0)
     assert [backoff.failed("lost") for _ in range(5)][-1] == pytest.approx(2.0)

@@ -197,6 +197,79 @@ def test_health_begins_and_ends_as_events_and_a_new_process_changes_nothing(make
     assert (told[0][2]["camera"], told[0][2]["device"]) == ("c", device.name)
 
 
+def test_c4_a_flapping_camera_is_one_alarm_that_ends_when_it_stays(make_device, monkeypatch):
+    clock = [10_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    device = make_device(health={"lost_s": 5.0, "clear_s": 2.0})
+    falls = 0
+    for second in range(200):
+        clock[0] += 1.0
+        is_away = second < 60 and second % 12 >= 6  # away for 6 s, there for 6 s, five times
+        falls += second < 60 and second % 12 == 6
+        last = clock[0] - (second % 12 - 5 if is_away else 0)
+        row = status(last_frame=last, last_quiet=last, falls=falls, health={})
+        device.tick(DeviceFigures({"c": row}))
+    told = [(e["condition"], e["state"]) for k, _, e in events_of(device) if k == "camera_health"]
+    assert told.count(("flapping", "raised")) == told.count(("flapping", "cleared")) == 1
+    begin, end = told.index(("flapping", "raised")), told.index(("flapping", "cleared"))
+    assert [row for row in told[begin + 1 : end] if row[1] == "raised"] == []
+    raised = [e for k, _, e in events_of(device) if k == "camera_health"][begin]
+    assert "5 times in 60 s" in raised["reason"]
+    assert device.read_state().cameras["c"].health["flapping"] is False
+
+
+def test_only_processed_frames_make_good_minutes(make_device, monkeypatch):
+    """A frame that was decoded is not yet one that was looked at."""
+    monkeypatch.setattr("visionloop.serving.edge.camera_minutes.MINUTE_S", 0.01)
+    device = make_device()
+    now = time.monotonic()
+    cameras = {
+        "quiet": status(last_quiet=now),
+        "answered": status(),
+        "waiting": status(last_quiet=now - 60),
+        "failed": status(last_quiet=now),
+        "dead": status(last_frame=now - 3, last_quiet=now - 3),
+        "new": status(),
+    }
+    analysed = {"answered": now - 1, "waiting": now - 5, "failed": now - 3}
+    for _ in range(2):
+        device.tick(DeviceFigures(cameras, analysed=analysed, failed={"failed": now - 1}))
+        time.sleep(0.02)
+    seen = device.read_state().cameras
+    assert {name: (one.minutes.good, one.minutes.bad) for name, one in seen.items()} == {
+        "quiet": (1, {}),
+        "answered": (1, {}),
+        "waiting": (0, {"overload": 1}),
+        "failed": (0, {"model": 1}),
+        "dead": (0, {"stale": 1}),
+        "new": (0, {"starting": 1}),
+    }
+    assert seen["quiet"].frame_age_s < 1 and seen["new"].frame_age_s is None
+    assert 5 <= seen["waiting"].frame_age_s < 6
+
+
+def test_m7_a_model_that_fails_makes_bad_minutes_raises_no_alert_and_is_counted(
+    device, worker_frames, film, monkeypatch
+):
+    monkeypatch.setattr("visionloop.serving.edge.camera_minutes.MINUTE_S", 3.0)
+    ticks = []
+    tick = Device.tick
+    monkeypatch.setattr(
+        Device, "tick", lambda self, figures: (ticks.append(figures), tick(self, figures))
+    )
+    film.write(device.workspace.root / "worn.mp4", worker_frames)
+    device.publish("second", gain=float("nan"))
+    rule = {"name": "vest", "kind": "detection_present", "class_name": "vest"}
+    camera = {"name": "c", "kind": "file", "path": "worn.mp4", "loop": True, "rules": [rule]}
+    device.write_config([camera], gate={"enabled": False}, evidence={"clips": False})
+    report = run_agent(workspace=device.workspace, config=device.config, max_seconds=14)
+    assert (report.frames, report.events) == (0, 0)
+    assert ticks[-1].counts["model_faults"] >= 5
+    content = json.loads((device.workspace.edge / "minutes.json").read_text())
+    minutes = content["cameras"]["c"]
+    assert minutes["good"] == 0 and minutes["bad"]["model"] >= 1
+
+
 def test_a_camera_without_frames_is_lost_and_found(make_device):
     device = make_device(health={"lost_s": 0.2, "clear_s": 0.1})
     device.tick(DeviceFigures({"c": status()}))
@@ -209,6 +282,19 @@ def test_a_camera_without_frames_is_lost_and_found(make_device):
     told = [e for kind, _, e in events_of(device) if kind == "camera_health"]
     assert [(e["condition"], e["state"]) for e in told] == [("lost", "raised"), ("lost", "cleared")]
     assert told[0]["reason"] == "does not answer"
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_e8_a_jump_of_the_clock_is_an_event(make_device, monkeypatch, jump):
+    device = make_device()
+    device.tick(DeviceFigures())
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() + jump)
+    for _ in range(3):
+        device.tick(DeviceFigures())
+    (told,) = [e for kind, _, e in events_of(device) if kind == "clock_jump"]
+    assert abs(told["seconds"] - jump) < 5
+    assert told["clock_ok"] in (True, False)
 
 
 def test_the_ladder_is_an_event_a_metric_and_on_screen(make_device):

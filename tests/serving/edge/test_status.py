@@ -33,6 +33,8 @@ GATE = CameraFigures(
     frame_age_s=0.4,
     health={"lost": False, "fogged": True},
     minutes=MinuteCounts(980, {"fogged": 15, "agent": 5}),
+    replaced=41,
+    damaged=6,
     frames=12,
     events=3,
     boxes=2,
@@ -79,6 +81,8 @@ def test_metrics_say_what_the_state_says():
     assert seen["visionloop_camera_health", "fogged", "gate <b>3</b>"] == 1
     assert seen["visionloop_camera_minutes_total", "", "gate <b>3</b>", "good"] == 980
     assert seen["visionloop_camera_minutes_total", "agent", "bad", "gate <b>3</b>"] == 5
+    assert seen["visionloop_camera_frames_replaced_total", "gate <b>3</b>"] == 41
+    assert seen["visionloop_camera_frames_damaged_total", "gate <b>3</b>"] == 6
     assert seen["visionloop_outbox_waiting", "hub"] == 17
     assert seen["visionloop_outbox_dropped_total", "8"] == 4
     assert seen["visionloop_outbox_durable",] == 1
@@ -240,7 +244,12 @@ def test_minutes_survive_a_restart_and_the_outage_is_the_agents(tmp_path):
     again = CameraMinutes(path)
     again.tick({"c": Sign(0.1), "new": Sign(0.1)}, now=0.0)
     assert again.counts["c"] == MinuteCounts(1, {"agent": 10})
-    assert "new" not in again.counts
+    assert again.counts["new"] == MinuteCounts()
+    content["monotonic"] += 600 - 15  # killed, and back in 15 seconds: that minute was not good
+    path.write_text(json.dumps(content))
+    soon = CameraMinutes(path)
+    soon.tick({"c": Sign(0.1)}, now=0.0)
+    assert soon.counts["c"] == MinuteCounts(1, {"agent": 1})
     content["boot_id"], content["wall"] = "another boot", time.time() - 1800
     path.write_text(json.dumps(content))
     third = CameraMinutes(path)

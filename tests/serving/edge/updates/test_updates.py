@@ -109,6 +109,7 @@ def test_o2_a_changed_package_is_rejected_and_the_old_one_serves(device, capsys)
     box.work(seconds=1.0)
     assert box.model.number == 1 and box.updates.state.current == 1
     assert "changed after signing" in capsys.readouterr().err
+    assert box.words() == ["index refused"]
 
 
 def test_o2_an_old_index_is_refused(device, capsys):
@@ -118,9 +119,11 @@ def test_o2_an_old_index_is_refused(device, capsys):
     box = Box(device)
     assert box.model.number == 2
     write_bytes(index, old)
-    box.work(seconds=0.5)
+    box.work(seconds=2.0)
     assert box.model.number == 2
     assert "is older" in capsys.readouterr().err
+    assert box.words() == ["index refused"]  # told once, though it was looked at often
+    assert "is older" in box.told[0][1]["reason"]
 
 
 def test_o3_what_fails_in_the_shadow_is_never_switched_to(device):

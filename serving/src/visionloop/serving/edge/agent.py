@@ -23,6 +23,8 @@ from visionloop.serving.edge.updates.model import LoadedModel, load_model
 from visionloop.serving.edge.updates.release_source import ReleaseSource, open_releases
 from visionloop.serving.edge.updates.smaller_models import SmallerModels
 from visionloop.serving.edge.updates.takeover import Updates
+from visionloop.serving.edge.watchdog import Watchdog
+from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.releases.index import locked
 from visionloop.serving.releases.store import fetch_newest
 
@@ -96,6 +98,7 @@ def run_agent(
         totals = agent.play_sources(max_frames)
         if settings.params.cameras:
             totals = _add(totals, agent.watch_cameras(max_seconds))
+        agent.stop()
         number = agent.release
     seconds = time.monotonic() - start
     return AgentReport(workspace.edge / DATABASE_NAME, number, *totals, seconds)
@@ -108,11 +111,16 @@ class _Agent:
             workspace.edge, device.outbox, sends_pictures=bool(settings.params.sinks)
         )
         self._model: LoadedModel | None = None
+        self._watchdog = Watchdog()
 
     @property
     def release(self) -> int:
         """Number of the release that served last."""
         return 0 if self._model is None else self._model.number
+
+    def stop(self) -> None:
+        """Tell the supervisor that the agent ends in order."""
+        self._watchdog.stop()
 
     def play_sources(self, max_frames: int | None) -> tuple[int, int, int]:
         """Play the sources one after another; each begins with the newest release."""
@@ -125,6 +133,7 @@ class _Agent:
                 recorder=self._recorder,
                 root=self._workspace.root,
                 max_frames=max_frames,
+                beat=self._watchdog.beat,
             )
             totals = _add(totals, done)
         return totals
@@ -142,7 +151,8 @@ class _Agent:
             params=params,
             report=self._report_update,
         )
-        self._model = updates.open()
+        with self._watchdog.patience():
+            self._model = updates.open()
         say_step(f"edge: release {self._model.number} of '{self._settings.model}' serves")
         live = Live(
             workspace=self._workspace,
@@ -152,6 +162,7 @@ class _Agent:
             smaller=SmallerModels(params, releases, folder=self._workspace.edge, full=self._model),
             recorder=self._recorder,
             device=self._device,
+            watchdog=self._watchdog,
         )
         end = None if max_seconds is None else time.monotonic() + max_seconds
         with _signals(live, ended or threading.Event()) as stopped:
@@ -172,6 +183,10 @@ class _Agent:
     def _newest_model(self) -> LoadedModel:
         """The newest release, loaded anew only if it is another one."""
         params, model = self._settings.params, self._settings.model
+        with self._watchdog.patience():
+            return self._load_newest(params, model)
+
+    def _load_newest(self, params: EdgeParams, model: str) -> LoadedModel:
         release, package = fetch_newest(
             releases=self._releases().refresh(model),
             model=model,

@@ -10,7 +10,7 @@ For the agent::
 A second is good if the camera's last processed frame is at most two seconds old and nothing is
 wrong with its picture. A minute is good if 19 of 20 of its seconds were. The cause of a bad minute
 is the commonest cause of its bad seconds. The time in which the agent did not run is bad, too
-(cause ``agent``). Counts are kept over restarts; at most the running minute is lost by a kill.
+(cause ``agent``): a kill and a start make one bad minute. Counts are kept over restarts.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Sign:
     age_s : float or None
         Of its last processed frame; None before the first.
     cause : str
-        What is wrong: a health condition, ``overload``, ``refused``; empty where nothing is.
+        What is wrong: a health condition, ``model`` (it failed on the newest frame),
+        ``overload`` (frames come and are not processed); empty where nothing is.
     """
 
     age_s: float | None
@@ -73,7 +74,7 @@ class CameraMinutes:
         self.counts: dict[str, MinuteCounts] = {}
         self._minutes: dict[str, _Minute] = {}
         self._began: float | None = None
-        self._gap = 0
+        self._gap_s, self._loaded = 0.0, time.monotonic()
         if path is not None and path.exists():
             self._load(path)
 
@@ -82,6 +83,7 @@ class CameraMinutes:
         if self._began is None:
             self._began = now
             self._charge_gap(signs)
+            self._save()  # a kill within the first minute is a gap, too
         for name, sign in signs.items():
             minute = self._minutes.setdefault(name, _Minute())
             cause = sign.cause
@@ -118,9 +120,13 @@ class CameraMinutes:
 
     def _charge_gap(self, signs: Mapping[str, Sign]) -> None:
         """The time since the last run is the agent's fault, for cameras of that time."""
+        gap_s = self._gap_s + time.monotonic() - self._loaded if self._gap_s else 0.0
+        minutes, rest = divmod(gap_s, MINUTE_S)
+        lost = int(minutes) + (rest > (1 - GOOD_SHARE) * MINUTE_S)
         for name in signs:
-            if self._gap and name in self.counts:
-                self._add_bad(name, "agent", self._gap)
+            if lost and name in self.counts:
+                self._add_bad(name, "agent", lost)
+            self.counts.setdefault(name, MinuteCounts())
 
     def _save(self) -> None:
         if self._path is None:
@@ -144,7 +150,7 @@ class CameraMinutes:
                 name: MinuteCounts(int(one["good"]), {k: int(v) for k, v in one["bad"].items()})
                 for name, one in cameras.items()
             }
-            self._gap = int(_gap_s(content) // MINUTE_S)
+            self._gap_s = _gap_s(content)
         except (DataError, KeyError, TypeError, ValueError, AttributeError):
             self.counts = {}
 

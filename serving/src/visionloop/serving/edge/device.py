@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.core.progress import say_step
-from visionloop.serving.edge.camera_minutes import CameraMinutes, Sign
+from visionloop.serving.edge.camera_minutes import GOOD_AGE_S, CameraMinutes, Sign
+from visionloop.serving.edge.cameras.flapping import FLAPPING, FlapWatch
 from visionloop.serving.edge.cameras.messages import CameraStatus
 from visionloop.serving.edge.delivery.event_ids import ClockWatch, is_clock_ok
 from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
@@ -58,6 +59,11 @@ class DeviceFigures:
         What of the release answers: ``full``, a smaller input, another package.
     frame_age_s : float
         Age of frames at their answer, of late.
+    analysed, failed : mapping of str to float
+        Camera to the moment (monotonic) of the newest frame that the model answered, and of the
+        newest on which it failed.
+    replaced : mapping of str to int
+        Camera to its frames that waited at the agent until a newer one came.
     queues, service_s, counts
         As in :class:`DeviceState`.
     """
@@ -68,6 +74,9 @@ class DeviceFigures:
     release: int = 0
     form: str = "full"
     frame_age_s: float = 0.0
+    analysed: Mapping[str, float] = field(default_factory=dict)
+    failed: Mapping[str, float] = field(default_factory=dict)
+    replaced: Mapping[str, int] = field(default_factory=dict)
     queues: dict[str, tuple[int, int]] = field(default_factory=dict)
     service_s: dict[float, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -123,6 +132,7 @@ class Device:
         self._clock = ClockWatch()
         self._health: dict[str, dict[str, str]] = {}
         self._lost: dict[str, float] = {}
+        self._flaps: dict[str, FlapWatch] = {}
         self._began = time.monotonic()
         self._page: Any = None
 
@@ -175,6 +185,7 @@ class Device:
             self._judge_health(name, status, now)
         for gone in set(self._health) - set(figures.cameras):
             del self._health[gone]
+            self._flaps.pop(gone, None)
         self.gallery.forget(set(figures.cameras))
         self._minutes.tick(self._signs(figures, now), now=now)
 
@@ -221,10 +232,15 @@ class Device:
     def _judge_health(self, name: str, status: CameraStatus, now: float) -> None:
         """Tell what began and what ended. A process that has just begun knows nothing yet."""
         before = self._health.get(name, {})
-        seen = {k: v for k, v in before.items() if k != "lost"}
+        seen = {k: v for k, v in before.items() if k not in ("lost", FLAPPING)}
         if status.health is not None:
             seen = dict(status.health)
-        if self._is_lost(name, status, now):
+        is_lost = self._is_lost(name, status, now)
+        flaps = self._flaps.setdefault(name, FlapWatch())
+        if reason := flaps.look(status.falls, now):
+            seen[FLAPPING] = reason
+            is_lost = "lost" in before  # one alarm, not one for each time that it is away
+        if is_lost:
             seen["lost"] = status.reason or "no frame"
         for condition in sorted(set(seen) ^ set(before)):
             is_raised = condition in seen
@@ -255,9 +271,10 @@ class Device:
         for name, status in figures.cameras.items():
             if status.state == "ended":
                 continue
-            faults = [one for one in self._health.get(name, {}) if one not in NOTICES]
-            age = now - status.last_frame if status.last_frame else None
-            signs[name] = Sign(age, faults[0] if faults else "")
+            raised = self._health.get(name, {})
+            faults = [one for one in raised if one not in NOTICES and one != FLAPPING]
+            cause = faults[0] if faults else _processing_fault(name, status, figures, now)
+            signs[name] = Sign(_processed_age(name, status, figures, now), cause)
         return signs
 
     def _camera(self, name: str, status: CameraStatus, now: float) -> CameraFigures:
@@ -266,11 +283,13 @@ class Device:
         figures = CameraFigures(
             name,
             state=status.state,
-            frame_age_s=now - status.last_frame if status.last_frame else None,
-            health={condition: condition in raised for condition in CONDITIONS},
+            frame_age_s=_processed_age(name, status, self._figures, now),
+            health={condition: condition in raised for condition in (*CONDITIONS, FLAPPING)},
             minutes=self._minutes.counts.get(name, MinuteCounts()),
             faults=status.faults,
             packets=status.packets,
+            replaced=status.replaced + self._figures.replaced.get(name, 0),
+            damaged=status.damaged,
             reason=status.reason,
         )
         if counts is None:
@@ -281,3 +300,21 @@ class Device:
         for kind, text in self.outbox.take_notices():
             say_step(f"edge: {text}")
             self.tell(kind, {"reason": text}, priority=FAULT_PRIORITY)
+
+
+def _processed_age(
+    name: str, status: CameraStatus, figures: DeviceFigures, now: float
+) -> float | None:
+    """Of the newest frame that the model answered, or on which the gate found nothing."""
+    newest = max(figures.analysed.get(name, 0.0), status.last_quiet)
+    return now - newest if newest else None
+
+
+def _processing_fault(name: str, status: CameraStatus, figures: DeviceFigures, now: float) -> str:
+    """``model`` where it failed on the newest frame that it saw; ``overload`` where frames come
+    but are not processed; else nothing."""
+    if figures.failed.get(name, 0.0) > figures.analysed.get(name, 0.0):
+        return "model"
+    age = _processed_age(name, status, figures, now)
+    waits = now - status.last_frame <= GOOD_AGE_S
+    return "overload" if waits and age is not None and age > GOOD_AGE_S else ""

@@ -54,6 +54,8 @@ class CameraFigures:
         Analysed, raised by rules, connections that broke; since the start.
     packets : int
         Received since its process began to read it.
+    replaced, damaged : int
+        Frames that a newer one replaced before they were analysed, and that could not be decoded.
     boxes : int
         In its last answer.
     reason : str
@@ -69,6 +71,8 @@ class CameraFigures:
     events: int = 0
     faults: int = 0
     packets: int = 0
+    replaced: int = 0
+    damaged: int = 0
     boxes: int = 0
     reason: str = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from visionloop.core.progress import say_step, track
@@ -10,6 +11,7 @@ from visionloop.serving.edge.rules.table import Observation, Rule, Scene, make_r
 from visionloop.serving.edge.updates.model import LoadedModel
 from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.source_params import SourceParams
+from visionloop.serving.sources.frames import Watcher
 from visionloop.serving.sources.table import open_source
 
 __all__ = ["play_source"]
@@ -23,14 +25,22 @@ def play_source(
     recorder: Recorder,
     root: Path,
     max_frames: int | None,
+    beat: Callable[[], None],
 ) -> tuple[int, int, int]:
     """Play one source from where it stopped; returns frames, events and kept frames.
 
     Every frame is one commit: its record and its events are there together or not at all.
+    ``beat`` is called between frames and while the source waits for one.
     """
     name = source_params.name
     rules = make_rules(params.rules, model.manifest)
-    source = open_source(source_params, site=params.site, root=root)
+
+    def go_on() -> bool:
+        beat()
+        return False
+
+    watcher = Watcher(should_stop=go_on)
+    source = open_source(source_params, site=params.site, root=root, watcher=watcher)
     start = recorder.next_sequence(name)
     total = None if source.total is None else max(0, source.total - start)
     if total == 0:
@@ -38,6 +48,7 @@ def play_source(
         return 0, 0, 0
     frames = events = kept = 0
     for frame in track(source.frames(start), f"edge: {name}", total=total):
+        beat()
         (prediction,) = model.predictor.predict([frame.image])
         height, width = frame.image.shape[:2]
         scene = Scene(prediction, width, height, frame.monotonic)

@@ -22,6 +22,7 @@ from visionloop.serving.edge.station import Station, rules_of
 from visionloop.serving.edge.updates.model import LoadedModel
 from visionloop.serving.edge.updates.smaller_models import SmallerModels, describe_form
 from visionloop.serving.edge.updates.takeover import Updates
+from visionloop.serving.edge.watchdog import Watchdog
 from visionloop.serving.edge_params import EdgeParams
 
 __all__ = ["Live"]
@@ -54,6 +55,8 @@ class Live:
         What answers under pressure.
     device : Device
         Outbox, ladder, page; ticked once a second.
+    watchdog : Watchdog or None
+        Told at each turn of the loop, and so of no turn that never ends.
 
     Raises
     ------
@@ -71,10 +74,12 @@ class Live:
         smaller: SmallerModels,
         recorder: Recorder,
         device: Device,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._workspace, self._settings, self.model = workspace, settings, model
         self._updates, self._smaller = updates, smaller
         self._recorder, self._device = recorder, device
+        self._watchdog = watchdog or Watchdog()
         self.counts = LiveCounts()
         self._records = LiveRecords(recorder, settings, device.ladder, self.counts)
         self._stations = self.make_stations(settings.params, model)
@@ -125,6 +130,7 @@ class Live:
 
     def _tend(self) -> None:
         if self._is_due("tend", TEND_S):
+            self._watchdog.beat()
             self.fleet.tend()
             self._choose_form()
             self._update()
@@ -242,7 +248,7 @@ class Live:
             self.counts.service_ms.append(shared_ms + (time.perf_counter() - began) * 1e3)
             self.counts.work_ms.append(shared_work_ms + (time.thread_time() - worked) * 1e3)
             self.counts.frames += 1
-            self.counts.analysed[look.name] = time.monotonic()
+            self.counts.analysed[look.name] = look.monotonic
             self.counts.ages_s.append(time.monotonic() - look.monotonic)
             self._device.gallery.note(
                 look.name,
@@ -279,6 +285,7 @@ class Live:
             if len(looks) > 1:  # one frame must not take the others with it
                 return [one for look in looks for one in self._answer([look])]
             self.counts.model_faults += 1
+            self.counts.failed |= {look.name: look.monotonic for look in looks}
             if is_full:
                 self._updates.note_fault()
             if self.counts.model_faults == 1:
@@ -310,4 +317,5 @@ class Live:
                 "clip_bytes": (held, ring * len(self._stations)),
             },
             restarts=self.fleet.restarts,
+            replaced=dict(self.fleet.replaced),
         )

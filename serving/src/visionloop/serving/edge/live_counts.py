@@ -31,7 +31,9 @@ class LiveCounts:
     ages_s: deque[float] = field(default_factory=lambda: deque(maxlen=200))
     """Seconds between capture and answer; dropped frames count with more than is allowed."""
     analysed: dict[str, float] = field(default_factory=dict)
-    """Camera to the monotonic moment of its last analysed frame."""
+    """Camera to the moment (monotonic) of the newest frame that the model answered."""
+    failed: dict[str, float] = field(default_factory=dict)
+    """The same of the newest frame on which the model failed."""
 
     def as_figures(
         self,
@@ -43,6 +45,7 @@ class LiveCounts:
         release: int,
         queues: dict[str, tuple[int, int]],
         restarts: int,
+        replaced: Mapping[str, int],
     ) -> DeviceFigures:
         """Together with what else the agent knows; see :class:`DeviceFigures`."""
         times, ages = sorted(self.service_ms), sorted(self.ages_s)
@@ -54,6 +57,9 @@ class LiveCounts:
             release=release,
             frame_age_s=ages[int(0.95 * len(ages))] if ages else 0.0,
             queues=queues,
+            analysed=dict(self.analysed),
+            failed=dict(self.failed),
+            replaced=replaced,
             service_s={q: times[int(q * (len(times) - 1))] / 1e3 for q in QUANTILES if times},
             counts={
                 "frames": self.frames,

@@ -96,6 +96,8 @@ def _cameras(state: DeviceState) -> Iterator[Metric]:
     health = gauge("health", "1 if the condition is raised", "condition")
     minutes = counter("minutes", "Camera-minutes, good and bad", "state", "cause")
     packets = counter("packets", "Received since its process began to read it")
+    replaced = counter("frames_replaced", "By a newer one, before they were analysed")
+    damaged = counter("frames_damaged", "Not decodable")
     frames = counter("frames", "Analysed since the start")
     events = counter("events", "Events of rules since the start")
     faults = counter("faults", "Connections that broke since the start")
@@ -109,10 +111,12 @@ def _cameras(state: DeviceState) -> Iterator[Metric]:
         for cause, count in one.minutes.bad.items():
             minutes.add_metric([name, "bad", cause], count)
         packets.add_metric([name], one.packets)
+        replaced.add_metric([name], one.replaced)
+        damaged.add_metric([name], one.damaged)
         frames.add_metric([name], one.frames)
         events.add_metric([name], one.events)
         faults.add_metric([name], one.faults)
-    yield from (up, age, health, minutes, packets, frames, events, faults)
+    yield from (up, age, health, minutes, packets, replaced, damaged, frames, events, faults)
 
 
 def _outbox(state: DeviceState) -> Iterator[Metric]:

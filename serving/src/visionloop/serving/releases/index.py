@@ -6,7 +6,9 @@ signature.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,11 +92,25 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         If another process holds it and ``wait`` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    descriptor = _open_lock(path)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
                 str(path.parent), "another process is at work here", "wait for it, or stop it"
             ) from None
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """A lock needs no writing: on a disk that takes none the file is locked as it is, or its
+    folder where there is no file."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.ENOSPC):
+            raise
+    return os.open(path if path.exists() else path.parent, os.O_RDONLY | os.O_CLOEXEC)

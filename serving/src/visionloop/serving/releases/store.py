@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -200,7 +201,10 @@ def fetch_newest(
         )
     release, package = verify_release(releases, entry, keys)
     numbers = {**seen["numbers"], model: entry.number}
-    write_json(state, {"serial": index.serial, "numbers": numbers})
+    newest = {"serial": index.serial, "numbers": numbers}
+    if newest != seen:
+        with suppress(OSError):  # full or read-only: what was seen before still counts
+            write_json(state, newest)
     return release, package
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
 from visionloop.core.errors import UnreachableError
 
-__all__ = ["Backoff", "CameraFaultError", "FaultKind", "backoff_seconds"]
+__all__ = ["Backoff", "CameraFaultError", "FallLimit", "FaultKind", "backoff_seconds"]
 
 FaultKind = Literal["lost", "refused"]
 """lost: may come back any moment (cable, restart, frozen). refused: somebody must change
@@ -20,6 +21,8 @@ LONGEST_S: dict[FaultKind, float] = {"lost": 5.0, "refused": 60.0}
 STEADY_S = 10.0
 """So long must a connection have lasted before its faults are forgotten: a camera that
 answers and falls over again is not tried without pause."""
+MOST_FALLS, FALLS_S = 5, 60.0
+"""A camera that works and falls over is connected so often in so many seconds, no more."""
 
 
 class CameraFaultError(UnreachableError):
@@ -51,6 +54,25 @@ def backoff_seconds(failures: int, kind: FaultKind, draw: float) -> float:
     return base * (1 + 0.5 * draw) if kind == "refused" else base * (0.4 + 0.6 * draw)
 
 
+class FallLimit:
+    """How often something that worked and fell over may be started again (``MOST_FALLS`` in
+    ``FALLS_S``). What never works is no fall: waits of its own keep it apart.
+    """
+
+    def __init__(self) -> None:
+        self._falls: deque[float] = deque(maxlen=MOST_FALLS)
+
+    def note(self, now: float) -> None:
+        """It fell over (monotonic clock)."""
+        self._falls.append(now)
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until it may be started again; 0 if at once."""
+        if len(self._falls) < MOST_FALLS:
+            return 0.0
+        return max(0.0, self._falls[0] + FALLS_S - now)
+
+
 class Backoff:
     """Remembers the faults of one camera, over as many connections as there are."""
 
@@ -59,6 +81,7 @@ class Backoff:
         self._failures = 0
         self._kind: FaultKind | None = None
         self._connected_at: float | None = None
+        self._falls = FallLimit()
         self.ready_at = 0.0
 
     def worked(self) -> None:
@@ -74,7 +97,12 @@ class Backoff:
         # Each kind counts by itself: after a row of short waits one refusal must not cost minutes.
         self._failures = self._failures + 1 if kind == self._kind else 1
         self._kind = kind
+        now = time.monotonic()
+        if self._connected_at is not None:
+            self._falls.note(now)
         self._connected_at = None
         wait_s = backoff_seconds(self._failures, kind, self._draw())
-        self.ready_at = time.monotonic() + wait_s
+        if limit_s := self._falls.wait_s(now):
+            wait_s = max(wait_s, limit_s + LONGEST_S["lost"] * self._draw())
+        self.ready_at = now + wait_s
         return wait_s

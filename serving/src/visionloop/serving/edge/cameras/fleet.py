@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,7 +38,7 @@ from visionloop.serving.edge.cameras.messages import (
     Watch,
 )
 from visionloop.serving.edge.cameras.process import run_process
-from visionloop.serving.sources.backoff import backoff_seconds
+from visionloop.serving.sources.backoff import FallLimit, backoff_seconds
 
 __all__ = ["CREDIT", "Fleet"]
 
@@ -67,6 +68,8 @@ class Fleet:
         As last heard.
     restarts : int
         Processes that were started again after they failed.
+    replaced : Counter of str
+        Camera to its frames that waited here until a newer one came.
     """
 
     def __init__(self, per_process: int, on_clip: Callable[[ClipDone], None]) -> None:
@@ -76,10 +79,13 @@ class Fleet:
         self._context.set_forkserver_preload([run_process.__module__, "av", "cv2"])
         self._watches: dict[str, Watch] = {}
         self._members: list[Member] = []
+        self._falls: dict[str, int] = {}
+        self._limits: dict[str, FallLimit] = {}
         self._pace = 1.0
         self.mailbox = Mailbox()
         self.status: dict[str, CameraStatus] = {}
         self.restarts = 0
+        self.replaced: Counter[str] = Counter()
 
     @property
     def processes(self) -> dict[int, list[str]]:
@@ -95,7 +101,8 @@ class Fleet:
             if member is not None:
                 member.names.remove(name)
                 self._say(member, Unwatch(name))
-            self.status.pop(name, None)
+            for known in (self.status, self._falls, self._limits, self.replaced):
+                known.pop(name, None)
             self.mailbox.forget(name)
         for name, watch in watches.items():
             if self._watches.get(name) == watch:
@@ -188,7 +195,8 @@ class Fleet:
         threading.Thread(target=self._listen, args=(member, ours), daemon=True).start()
         self._say(member, Pace(self._pace))
         for name in member.names:
-            self.status[name] = CameraStatus(beat=time.monotonic())
+            falls = self._falls.get(name, 0)
+            self.status[name] = CameraStatus(beat=time.monotonic(), falls=falls)
             self._say(member, _with_password(self._watches[name]))
         self._say(member, Credit(CREDIT))
 
@@ -203,7 +211,8 @@ class Fleet:
                 elif isinstance(message, Status):
                     for name, row in message.cameras.items():
                         if name in member.names:
-                            self.status[name] = row
+                            falls = row.falls + self._falls.get(name, 0)
+                            self.status[name] = replace(row, falls=falls)
                 elif isinstance(message, ClipDone):
                     self._on_clip(message)
         except (EOFError, OSError):
@@ -216,6 +225,7 @@ class Fleet:
             return
         offer = Offer(look.name, watch.camera.priority, look.monotonic, look)
         if self.mailbox.put(offer) is not None:
+            self.replaced[look.name] += 1
             self._say(member, Credit(1))
 
     def _replace(self, member: Member, why: str, is_camera: bool, now: float) -> None:
@@ -232,10 +242,22 @@ class Fleet:
         for part in parts:
             fresh = Member(part, failures=failures if is_camera else 0)
             if len(member.names) == 1:
-                fresh.ready_at = now + backoff_seconds(failures, "lost", 0.5)
+                wait_s = backoff_seconds(failures, "lost", 0.5)
+                fresh.ready_at = now + max(wait_s, self._note_fall(member.names[0], now, is_camera))
             self._members.append(fresh)
         for name in member.names:
-            self.status[name] = CameraStatus("lost", beat=now, reason=f"its process {why}")
+            falls = self._falls[name] = self.status[name].falls
+            reason = f"its process {why}"
+            self.status[name] = CameraStatus("lost", beat=now, reason=reason, falls=falls)
+
+    def _note_fall(self, name: str, now: float, is_camera: bool) -> float:
+        """A camera ended its process, or not; seconds until it may have another one."""
+        limit = self._limits.setdefault(name, FallLimit())
+        if is_camera:
+            limit.note(now)
+            status = self.status[name]
+            self.status[name] = replace(status, falls=status.falls + 1)
+        return limit.wait_s(now)
 
     def _end(self, member: Member) -> None:
         if member.process is None:

@@ -130,9 +130,13 @@ class CameraStatus:
         Monotonic clock at its thread's last sign of life.
     last_frame : float
         Monotonic clock at its last decoded frame, 0 before the first.
+    last_quiet : float
+        Monotonic clock at the last frame on which the gate found nothing, 0 before the first.
     packets, decoded, offered, replaced, damaged, faults : int
         Received; decoded; given to the agent; replaced by a newer one before it was sent;
         not decodable; connections that broke.
+    falls : int
+        Connections that broke after they had given pictures, and processes that it ended.
     reason : str
         Of the last fault, without password.
     clip_bytes : int
@@ -144,12 +148,14 @@ class CameraStatus:
     state: CameraState = "connecting"
     beat: float = 0.0
     last_frame: float = 0.0
+    last_quiet: float = 0.0
     packets: int = 0
     decoded: int = 0
     offered: int = 0
     replaced: int = 0
     damaged: int = 0
     faults: int = 0
+    falls: int = 0
     reason: str = ""
     clip_bytes: int = 0
     health: dict[str, str] | None = None

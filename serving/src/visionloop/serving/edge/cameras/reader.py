@@ -54,11 +54,12 @@ class Reader(ABC):
         self.state: CameraState = "connecting"
         self.reason = ""
         self.beat = time.monotonic()
-        self.last_frame = 0.0
+        self.last_frame = self.last_quiet = 0.0
         folder = watch.root / "edge" / "health"
         self.health = HealthWatch(camera.name, watch.health, folder)
         self.packets = self.decoded = self.offered = self.replaced = 0
-        self.damaged = self.faults = 0
+        self.damaged = self.faults = self.falls = 0
+        self._decoded_before = 0
         self._thread = threading.Thread(target=self._run, name=camera.name, daemon=True)
 
     def start(self) -> None:
@@ -75,12 +76,14 @@ class Reader(ABC):
             state=self.state,
             beat=self.beat,
             last_frame=self.last_frame,
+            last_quiet=self.last_quiet,
             packets=self.packets,
             decoded=self.decoded,
             offered=self.offered,
             replaced=self.replaced,
             damaged=self.damaged,
             faults=self.faults,
+            falls=self.falls,
             reason=self.reason,
             clip_bytes=self.ring.bytes,
             health=self.health.raised() if self.decoded else None,
@@ -139,6 +142,8 @@ class Reader(ABC):
 
     def _fault(self, reason: str, wait_s: float) -> None:
         self.faults += 1
+        self.falls += self.decoded > self._decoded_before
+        self._decoded_before = self.decoded
         self.reason = reason
         self.state = "refused" if wait_s >= RETRY_S else "lost"
 
@@ -152,6 +157,8 @@ class Reader(ABC):
             self.offered += 1
             if self._mailbox.put(Offer(camera.name, camera.priority, now, candidate)):
                 self.replaced += 1
+        else:
+            self.last_quiet = now
         return reason
 
 

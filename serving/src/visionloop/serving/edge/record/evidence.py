@@ -43,7 +43,10 @@ def sweep(folder: Path, params: EvidenceParams, *, now: float | None = None) -> 
     for changed, size, path in sorted(files):
         if total <= limit and moment - changed <= params.max_days * DAY_S:
             break
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:  # read-only
+            continue
         total -= size
         removed += 1
     return removed, total

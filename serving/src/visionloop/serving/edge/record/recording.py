@@ -127,7 +127,8 @@ class Recorder:
             lambda connection, _: drop_oldest_frames(connection, max_records)
         )
         for name in gone:
-            (self.folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # read-only
+                (self.folder / name).unlink(missing_ok=True)
 
     def next_sequence(self, source: str) -> int:
         """The number with which the frames of a source go on."""

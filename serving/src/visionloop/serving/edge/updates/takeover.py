@@ -32,6 +32,7 @@ from visionloop.serving.edge_params import EdgeParams
 from visionloop.serving.engines.record import ENGINE_SIGNATURE
 from visionloop.serving.package import load_package
 from visionloop.serving.releases.golden import GOLDEN_NAME, check_golden
+from visionloop.serving.releases.index import INDEX_NAME
 from visionloop.serving.releases.store import Release, fetch_newest
 
 __all__ = ["ModelState", "Updates"]
@@ -90,6 +91,9 @@ class Updates:
         self._ready: queue.Queue[LoadedModel | tuple[int, str]] = queue.Queue(maxsize=1)
         self._worker: threading.Thread | None = None
         self._probation_end = 0.0
+        self._is_told = False
+        self._index_problem = ""
+        self._has_index = False
         self._faults = 0
         self._times_ms: list[float] = []
         self._limit_ms = float("inf")
@@ -135,9 +139,8 @@ class Updates:
             if number != self._state.current:
                 self._roll_back(f"release {self._state.current} cannot be loaded")
             return loaded
-        release = self._fetch()
-        loaded = self._load(release.number)
-        self._write_state(current=release.number, previous=0, phase="good", starts=0)
+        loaded = self._load_first()
+        self._write_state(current=loaded.number, previous=0, phase="good", starts=0)
         return loaded
 
     def step(self, fits: Callable[[LoadedModel], object]) -> LoadedModel | None:
@@ -170,6 +173,8 @@ class Updates:
         if isinstance(found, tuple):
             if found[0]:
                 self._reject(*found)
+            else:
+                self._tell_index(found[1])
             return None
         try:
             fits(found)
@@ -249,18 +254,27 @@ class Updates:
             # Without a number the index itself is wrong: that may pass, nothing is rejected.
             if not number:
                 say_step(f"edge: no look at the releases: {error}")
-            self._ready.put((number, str(error.problems[0])))
+            is_news = number or (isinstance(error, PackageError) and self._has_index)
+            self._ready.put((number, str(error.problems[0]) if is_news else ""))
         except OSError as error:
             say_step(f"edge: the new release could not be copied: {error}")
             self._ready.put((0, ""))
 
-    def _fetch(self) -> Release:
+    def _load_first(self) -> LoadedModel:
+        """The newest release; from where it is, if this device's disk cannot be written."""
         release = self._newest()
-        self._copy(release)
-        return release
+        try:
+            self._copy(release)
+        except OSError as error:
+            say_step(f"edge: release {release.number} serves without a copy of its own: {error}")
+            package = load_package(release.package)
+            return load_model(self._params, release, package, cache=self._folder / ENGINES_NAME)
+        return self._load(release.number)
 
     def _newest(self) -> Release:
+        self._has_index = True
         folder = self._releases.refresh(self._model)
+        self._has_index = (folder / INDEX_NAME).is_file()
         release, _ = fetch_newest(
             releases=folder, model=self._model, state=self._folder / "seen.json"
         )
@@ -301,6 +315,12 @@ class Updates:
         self._report("rejected", {"number": number, "reason": reason})
         self._remove_old_copies()
 
+    def _tell_index(self, problem: str) -> None:
+        """Once for each problem: an old or changed index is news for whoever runs the device."""
+        if problem and problem != self._index_problem:
+            self._report("index refused", {"reason": problem})
+        self._index_problem = problem
+
     def _roll_back(self, reason: str) -> None:
         bad, good = self._state.current, self._state.previous
         rejected = {**self._state.rejected, str(bad): reason}
@@ -329,4 +349,10 @@ class Updates:
 
     def _write_state(self, **changes: Any) -> None:
         self._state = self._state.model_copy(update=changes)
-        write_json(self._folder / STATE_NAME, self._state.model_dump(mode="json"))
+        try:
+            write_json(self._folder / STATE_NAME, self._state.model_dump(mode="json"))
+        except OSError as error:
+            # What serves now goes on; a restart begins with what the file says.
+            if not self._is_told:
+                say_step(f"edge: {STATE_NAME} cannot be written: {error}")
+            self._is_told = True

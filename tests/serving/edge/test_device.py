@@ -21,7 +21,8 @@ from visionloop.core.errors import InputError
 from visionloop.serving.edge.agent import run_agent
 from visionloop.serving.edge.cameras.health_watch import HealthWatch
 from visionloop.serving.edge.cameras.messages import CameraStatus
-from visionloop.serving.edge.device import Device, DeviceFigures
+from visionloop.serving.edge.device import Device
+from visionloop.serving.edge.device_figures import DeviceFigures, processed_age
 from visionloop.serving.edge.health.params import HealthParams
 from visionloop.serving.edge.pressure import Pressure
 from visionloop.serving.edge_params import EdgeParams
@@ -246,6 +247,17 @@ def test_only_processed_frames_make_good_minutes(make_device, monkeypatch):
     }
     assert seen["quiet"].frame_age_s < 1 and seen["new"].frame_age_s is None
     assert 5 <= seen["waiting"].frame_age_s < 6
+
+
+def test_an_idle_camera_with_a_key_frame_every_two_seconds_is_well():
+    """Its status is a second old: it is judged as of then, while its process is alive."""
+    now = time.monotonic()
+    figures = DeviceFigures()
+    idle = status(beat=now - 0.9, last_frame=now - 2.8, last_quiet=now - 2.8)
+    assert processed_age("c", idle, figures, now) == pytest.approx(1.9)
+    hung = status(beat=now - 4, last_frame=now - 5, last_quiet=now - 5)
+    assert processed_age("c", hung, figures, now) == pytest.approx(5)
+    assert processed_age("c", CameraStatus(beat=now), figures, now) is None
 
 
 def test_m7_a_model_that_fails_makes_bad_minutes_raises_no_alert_and_is_counted(

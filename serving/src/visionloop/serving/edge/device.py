@@ -9,13 +9,12 @@ from __future__ import annotations
 import datetime
 import socket
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from visionloop.core.progress import say_step
-from visionloop.serving.edge.camera_minutes import GOOD_AGE_S, CameraMinutes, Sign
+from visionloop.serving.edge.camera_minutes import CameraMinutes, Sign
 from visionloop.serving.edge.cameras.flapping import FLAPPING, FlapWatch
 from visionloop.serving.edge.cameras.messages import CameraStatus
 from visionloop.serving.edge.delivery.event_ids import ClockWatch, is_clock_ok
@@ -23,6 +22,7 @@ from visionloop.serving.edge.delivery.guarded_outbox import GuardedOutbox
 from visionloop.serving.edge.delivery.outbox import OutboxLimits
 from visionloop.serving.edge.delivery.sender import Sender
 from visionloop.serving.edge.delivery.sinks.table import SinkContext
+from visionloop.serving.edge.device_figures import DeviceFigures, processed_age, processing_fault
 from visionloop.serving.edge.device_state import CameraFigures, DeviceState, MinuteCounts
 from visionloop.serving.edge.health.judge import CONDITIONS, NOTICES
 from visionloop.serving.edge.ladder import RUNGS, Ladder
@@ -37,49 +37,13 @@ from visionloop.serving.edge.pressure import (
 from visionloop.serving.edge.record.gallery import Gallery
 from visionloop.serving.edge_params import EdgeParams
 
-__all__ = ["Device", "DeviceFigures"]
+__all__ = ["Device"]
 
 FAULT_PRIORITY, NOTICE_PRIORITY = 1, 3
 NOBODY_YET = {"receiver": 9}
 """Without a sink events wait for one of this name."""
 SMALLER = ("full_size", "full_package")
 """Rungs that a device has only where its agent finds smaller models."""
-
-
-@dataclass(frozen=True)
-class DeviceFigures:
-    """What the agent knows and the device does not.
-
-    Attributes
-    ----------
-    cameras : mapping of str to CameraStatus
-    model, package : str
-    release : int
-    form : str
-        What of the release answers: ``full``, a smaller input, another package.
-    frame_age_s : float
-        Age of frames at their answer, of late.
-    analysed, failed : mapping of str to float
-        Camera to the moment (monotonic) of the newest frame that the model answered, and of the
-        newest on which it failed.
-    replaced : mapping of str to int
-        Camera to its frames that waited at the agent until a newer one came.
-    queues, service_s, counts
-        As in :class:`DeviceState`.
-    """
-
-    cameras: Mapping[str, CameraStatus] = field(default_factory=dict)
-    model: str = ""
-    package: str = ""
-    release: int = 0
-    form: str = "full"
-    frame_age_s: float = 0.0
-    analysed: Mapping[str, float] = field(default_factory=dict)
-    failed: Mapping[str, float] = field(default_factory=dict)
-    replaced: Mapping[str, int] = field(default_factory=dict)
-    queues: dict[str, tuple[int, int]] = field(default_factory=dict)
-    service_s: dict[float, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
 
 
 class Device:
@@ -273,8 +237,8 @@ class Device:
                 continue
             raised = self._health.get(name, {})
             faults = [one for one in raised if one not in NOTICES and one != FLAPPING]
-            cause = faults[0] if faults else _processing_fault(name, status, figures, now)
-            signs[name] = Sign(_processed_age(name, status, figures, now), cause)
+            cause = faults[0] if faults else processing_fault(name, status, figures, now)
+            signs[name] = Sign(processed_age(name, status, figures, now), cause)
         return signs
 
     def _camera(self, name: str, status: CameraStatus, now: float) -> CameraFigures:
@@ -283,7 +247,7 @@ class Device:
         figures = CameraFigures(
             name,
             state=status.state,
-            frame_age_s=_processed_age(name, status, self._figures, now),
+            frame_age_s=processed_age(name, status, self._figures, now),
             health={condition: condition in raised for condition in (*CONDITIONS, FLAPPING)},
             minutes=self._minutes.counts.get(name, MinuteCounts()),
             faults=status.faults,
@@ -300,21 +264,3 @@ class Device:
         for kind, text in self.outbox.take_notices():
             say_step(f"edge: {text}")
             self.tell(kind, {"reason": text}, priority=FAULT_PRIORITY)
-
-
-def _processed_age(
-    name: str, status: CameraStatus, figures: DeviceFigures, now: float
-) -> float | None:
-    """Of the newest frame that the model answered, or on which the gate found nothing."""
-    newest = max(figures.analysed.get(name, 0.0), status.last_quiet)
-    return now - newest if newest else None
-
-
-def _processing_fault(name: str, status: CameraStatus, figures: DeviceFigures, now: float) -> str:
-    """``model`` where it failed on the newest frame that it saw; ``overload`` where frames come
-    but are not processed; else nothing."""
-    if figures.failed.get(name, 0.0) > figures.analysed.get(name, 0.0):
-        return "model"
-    age = _processed_age(name, status, figures, now)
-    waits = now - status.last_frame <= GOOD_AGE_S
-    return "overload" if waits and age is not None and age > GOOD_AGE_S else ""

@@ -12,7 +12,8 @@ from visionloop.core.progress import say_step
 from visionloop.core.workspace import Workspace
 from visionloop.serving.edge.cameras.fleet import Fleet
 from visionloop.serving.edge.cameras.messages import Look, Watch
-from visionloop.serving.edge.device import Device, DeviceFigures
+from visionloop.serving.edge.device import Device
+from visionloop.serving.edge.device_figures import DeviceFigures
 from visionloop.serving.edge.live_counts import LiveCounts
 from visionloop.serving.edge.record.evidence import sweep
 from visionloop.serving.edge.record.live_records import LiveRecords

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from visionloop.serving.edge.cameras.messages import CameraStatus
-from visionloop.serving.edge.device import DeviceFigures
+from visionloop.serving.edge.device_figures import DeviceFigures
 
 __all__ = ["LiveCounts"]
 

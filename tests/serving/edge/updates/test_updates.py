@@ -21,9 +21,10 @@ from visionloop.core.errors import DataError, PackageError
 from visionloop.core.files import read_json, write_bytes
 from visionloop.serving.edge.agent import run_agent
 from visionloop.serving.edge.delivery.outbox import read_events
+from visionloop.serving.edge.updates.model_state import ModelState
 from visionloop.serving.edge.updates.release_source import ReleaseFolder
 from visionloop.serving.edge.updates.shadow import Shadow
-from visionloop.serving.edge.updates.takeover import ModelState, Updates
+from visionloop.serving.edge.updates.takeover import Updates
 from visionloop.serving.edge_params import EdgeParams, UpdateParams
 from visionloop.serving.engines.record import ENGINE_MANIFEST, ENGINE_SIGNATURE
 from visionloop.serving.package import load_package

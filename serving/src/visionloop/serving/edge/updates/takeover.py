@@ -14,18 +14,22 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from visionloop.core.config import StrictModel
 from visionloop.core.errors import PackageError, VisionloopError
 from visionloop.core.failpoints import failpoint
-from visionloop.core.files import read_json, replace_folder, write_json
+from visionloop.core.files import replace_folder
 from visionloop.core.progress import say_step
 from visionloop.serving import signing
 from visionloop.serving.edge.updates.model import LoadedModel, load_model
+from visionloop.serving.edge.updates.model_state import (
+    STATE_NAME,
+    ModelState,
+    read_state,
+    write_state,
+)
 from visionloop.serving.edge.updates.release_source import ReleaseSource
 from visionloop.serving.edge.updates.shadow import Shadow
 from visionloop.serving.edge_params import EdgeParams
@@ -35,9 +39,8 @@ from visionloop.serving.releases.golden import GOLDEN_NAME, check_golden
 from visionloop.serving.releases.index import INDEX_NAME
 from visionloop.serving.releases.store import Release, fetch_newest
 
-__all__ = ["ModelState", "Updates"]
+__all__ = ["Updates"]
 
-STATE_NAME = "model.json"
 COPIES_NAME = "models"
 ENGINES_NAME = "engines"
 MAX_STARTS = 2
@@ -47,16 +50,6 @@ TIMES = 20
 """Frames after which the time that a model takes in probation is judged."""
 
 Report = Callable[[str, dict[str, Any]], None]
-
-
-class ModelState(StrictModel):
-    """Which release serves; the whole of ``model.json``."""
-
-    current: int = Field(default=0, ge=0, description="0: none yet")
-    previous: int = Field(default=0, ge=0, description="what a rollback returns to; 0: none")
-    phase: Literal["good", "probation"] = "good"
-    starts: int = Field(default=0, ge=0, description="of the agent since the switch")
-    rejected: dict[str, str] = Field(default={}, description="number to reason: never again")
 
 
 class Updates:
@@ -86,7 +79,7 @@ class Updates:
     ) -> None:
         self._folder, self._releases, self._model = folder, releases, model
         self._params, self._report = params, report
-        self._state = self._read_state()
+        self._state = read_state(folder)
         self._next_look = 0.0
         self._ready: queue.Queue[LoadedModel | tuple[int, str]] = queue.Queue(maxsize=1)
         self._worker: threading.Thread | None = None
@@ -336,21 +329,10 @@ class Updates:
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _read_state(self) -> ModelState:
-        path = self._folder / STATE_NAME
-        if not path.is_file():
-            return ModelState()
-        try:
-            return ModelState.model_validate(read_json(path))
-        except (VisionloopError, ValueError) as error:
-            # It is replaced as a whole; only a damaged disk leads here. Begin anew.
-            say_step(f"edge: {path} cannot be read ({error}); the newest release is taken")
-            return ModelState()
-
     def _write_state(self, **changes: Any) -> None:
         self._state = self._state.model_copy(update=changes)
         try:
-            write_json(self._folder / STATE_NAME, self._state.model_dump(mode="json"))
+            write_state(self._folder, self._state)
         except OSError as error:
             # What serves now goes on; a restart begins with what the file says.
             if not self._is_told:

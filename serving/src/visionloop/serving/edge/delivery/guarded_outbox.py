@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from visionloop.core.errors import DataError
+from visionloop.core.failpoints import failpoint
 from visionloop.serving.edge.delivery.disk_reserve import DiskReserve
 from visionloop.serving.edge.delivery.outbox import Outbox, OutboxDepth, OutboxLimits
 from visionloop.serving.edge.delivery.transfer import move_events
@@ -229,7 +230,10 @@ class GuardedOutbox:
         action: Callable[[sqlite3.Connection, Outbox], Answer],
     ) -> Answer:
         with connection:
-            return action(connection, self._outbox(connection))
+            answer = action(connection, self._outbox(connection))
+            failpoint("outbox.before_commit")
+        failpoint("outbox.after_commit")
+        return answer
 
     def _recover(self, error: sqlite3.DatabaseError) -> bool:
         """What can be done about a failed write; True if it is worth another try."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from visionloop.core.failpoints import failpoint
+
 __all__ = ["move_events"]
 
 
@@ -43,3 +45,5 @@ def move_events(memory: sqlite3.Connection, disk: sqlite3.Connection) -> None:
         disk.execute(
             "UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = 'events'", (top + lift,)
         )
+        failpoint("outbox.before_move")
+    failpoint("outbox.after_move")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from visionloop.core.errors import DataError
+from visionloop.core.failpoints import failpoint
 
 __all__ = ["MEMORY", "RecoveredStore", "open_reader", "open_store", "recover_store"]
 
@@ -164,6 +165,7 @@ def set_aside(path: Path) -> Path:
         file = path.with_name(path.name + suffix)
         if file.exists():
             file.rename(aside.with_name(aside.name + suffix))
+            failpoint("store.set_aside")
     return aside
 
 

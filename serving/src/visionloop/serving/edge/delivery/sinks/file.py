@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visionloop.core.errors import ConfigError
+from visionloop.core.failpoints import failpoint
 from visionloop.serving.edge.delivery.sinks.params import SinkParams
 from visionloop.serving.edge.delivery.sinks.table import SinkContext, SinkError, SinkResult
 from visionloop.serving.edge.record.events import Event
@@ -66,6 +67,7 @@ class FileSink:
             written = os.write(descriptor, content)
             if written < len(content):
                 raise OSError(28, "the disk is full")
+            failpoint("file_sink.before_sync")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -76,6 +78,7 @@ class FileSink:
             old = self._numbered(number - 1)
             if old.exists():
                 old.replace(self._numbered(number))
+                failpoint("file_sink.turned")
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}") if number else self._path

@@ -259,7 +259,7 @@ def test_c11_sixteen_cameras_return_at_once_and_do_not_storm(rtsp_server):
     assert crowd <= len(late) * 0.5
 
 
-def test_c4_a_camera_that_falls_over_is_connected_five_times_a_minute(monkeypatch):
+def test_c4_a_camera_that_falls_over_again_and_again_is_not_hammered(monkeypatch):
     """For an hour it gives pictures for 0.3 s whenever it is connected, then falls."""
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
@@ -269,10 +269,11 @@ def test_c4_a_camera_that_falls_over_is_connected_five_times_a_minute(monkeypatc
         backoff.worked()
         clock[0] += 0.3
         waited = backoff.failed("lost")
-        assert waited <= 66
+        assert waited <= 7.5  # and connected: a picture ten seconds after it is back
         clock[0] = backoff.ready_at
     most = max(sum(m <= other < m + 60 for other in moments) for m in moments)
-    assert most == 5
+    assert most <= 14  # a few at once, then every six seconds
+    assert len(moments) <= 3600 / 6 + 5
     # One that never works is no flapping: its waits stay short, so that it is back soon.
     away = Backoff()
     assert max(away.failed("lost") for _ in range(20)) <= 5.0

@@ -500,8 +500,8 @@ def test_c4_a_flapping_camera_waits_longer_and_costs_nothing(desk, rtsp_server, 
     assert desk.longest_gap("fine", begin, end) < 2.0
     status = desk.fleet.status["flapping"]
     assert status.faults <= 32
-    assert 4 <= status.falls <= 5  # within a minute; then it is connected no more
-    desk.wait_for_frame("flapping", limit_s=65 + 10 * SLACK)
+    assert status.falls >= 4
+    desk.wait_for_frame("flapping", limit_s=10 * SLACK)
     assert desk.fleet.restarts == 0
 
 

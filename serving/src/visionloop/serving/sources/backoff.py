@@ -22,7 +22,11 @@ STEADY_S = 10.0
 """So long must a connection have lasted before its faults are forgotten: a camera that
 answers and falls over again is not tried without pause."""
 MOST_FALLS, FALLS_S = 5, 60.0
-"""A camera that works and falls over is connected so often in so many seconds, no more."""
+"""What works and falls over so often in so many seconds flaps: a process is then started no more
+until that is over, a camera is tried after ``FLAPPING_S`` only."""
+FLAPPING_S, FLAPPING_JITTER_S = 6.0, 1.5
+"""Long enough that nothing is hammered, short enough that a picture is there ten seconds after the
+camera is."""
 
 
 class CameraFaultError(UnreachableError):
@@ -102,7 +106,7 @@ class Backoff:
             self._falls.note(now)
         self._connected_at = None
         wait_s = backoff_seconds(self._failures, kind, self._draw())
-        if limit_s := self._falls.wait_s(now):
-            wait_s = max(wait_s, limit_s + LONGEST_S["lost"] * self._draw())
+        if self._falls.wait_s(now):
+            wait_s = max(wait_s, FLAPPING_S + FLAPPING_JITTER_S * self._draw())
         self.ready_at = now + wait_s
         return wait_s

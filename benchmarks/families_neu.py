@@ -27,6 +27,7 @@ TRAINING = {
         "family": "rtdetr",
         "weights": "rtdetr-v2-nano",
         "allow_scratch": True,
+        "precision": "mixed",
         "batch_size": 16,
         "learning_rate": 0.0005,
     },

@@ -25,6 +25,7 @@ TRAINING = {
     "mode": "full",
     "image_size": 416,
     "image_passes": PASSES,
+    "precision": "mixed",
     "batch_size": 16,
     "learning_rate": 0.001,
     "weight_decay": 0.0005,

@@ -92,8 +92,9 @@ class PictureLearner:
         self, network: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor]
     ) -> torch.Tensor:
         """Mean loss of a batch."""
-        images, truth = (one.to(self.device) for one in batch)
-        return self.criterion(network(images), truth)
+        images, truth = batch
+        images = images.to(self.device, memory_format=torch.channels_last)
+        return self.criterion(network(images), truth.to(self.device))
 
     def validate(self) -> dict[str, float]:
         """Metrics on the val split, whose pictures are not augmented."""

@@ -21,6 +21,7 @@ from visionloop.core.progress import say_step, track
 from visionloop.training.averaging import WeightAverage
 from visionloop.training.distributed import Processes, this_process
 from visionloop.training.families.table import TrainingJob
+from visionloop.training.precision import half_precision, lay_out
 from visionloop.training.resume import EpochRow
 
 __all__ = ["Learner", "best_row", "choose_device", "run_loop", "should_stop"]
@@ -104,7 +105,7 @@ def run_loop(learner: Learner, job: TrainingJob) -> EpochRow:
         job.on_epoch(row)
     if loop.processes.is_first:
         learner.network.load_state_dict(_from_bytes(job.resume.path("best").read_bytes()))
-    learner.network.cpu().eval()
+    learner.network.cpu().to(memory_format=torch.contiguous_format).eval()
     return best_row(job.resume.history, learner.best)
 
 
@@ -131,14 +132,15 @@ class _Loop:
         self.learner, self.job, self.params = learner, job, job.params
         self.processes: Processes = this_process()
         self.device = choose_device(self.params.device)
+        lay_out(learner.network)
         trained = [one for one in learner.network.parameters() if one.requires_grad]
         self.optimizer = torch.optim.AdamW(
             trained, lr=self.params.learning_rate, weight_decay=self.params.weight_decay
         )
         self.average = WeightAverage(learner.network, self.params.average_decay)
         self.network = self.processes.wrap(learner.network)
-        self.is_mixed = self.params.precision == "mixed" and self.device == "cuda"
-        self.scaler = torch.amp.GradScaler("cuda", enabled=self.is_mixed)
+        self.half = half_precision(self.params.precision, self.device)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.half is torch.float16)
         self.steps = self._cut(np.arange(learner.train_size()))
         self.step = 0
 
@@ -181,7 +183,7 @@ class _Loop:
     def _train_step(self, batch: Any, epoch: int) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        with torch.autocast(self.device, enabled=self.is_mixed):
+        with torch.autocast(self.device, self.half, enabled=self.half is not None):
             loss = self.learner.loss(self.network, batch)
         if not torch.isfinite(loss):
             raise VisionloopError(

@@ -183,7 +183,8 @@ class TrainingParams(StrictModel):
         default=0, ge=0, description="epochs without a better one that end it early; 0 none"
     )
     precision: Literal["full", "mixed"] = Field(
-        default="full", description="mixed: half precision where it is safe, on GPUs"
+        default="full",
+        description="mixed: half precision where it is safe (processors: bfloat16)",
     )
     sampling: Literal["natural", "balanced"] = Field(
         default="natural", description="balanced: classes come equally often (mode full)"

@@ -155,7 +155,7 @@ class _Learner:
 
     def loss(self, network: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
         """Squared error and lost structural similarity."""
-        image = batch.to(self.device)
+        image = batch.to(self.device, memory_format=torch.channels_last)
         return _loss(image, network(image))
 
     def validate(self) -> dict[str, float]:

@@ -117,7 +117,8 @@ class BoxLearner:
         """The detector's own loss of its set of boxes."""
         images, labels = batch
         moved = [{name: one.to(self.device) for name, one in row.items()} for row in labels]
-        return network(pixel_values=images.to(self.device), labels=moved).loss
+        images = images.to(self.device, memory_format=torch.channels_last)
+        return network(pixel_values=images, labels=moved).loss
 
     def validate(self) -> dict[str, float]:
         """AP50 of the classes that occur, their mean, and the loss, on the val split."""

@@ -23,6 +23,7 @@ from visionloop.training.families.yolo_pictures import (
     own_augmentation_off,
 )
 from visionloop.training.loop import choose_device, should_stop
+from visionloop.training.precision import half_precision, lay_out
 from visionloop.training.resume import EpochRow
 
 __all__ = ["train_yolo"]
@@ -118,9 +119,25 @@ def _make_trainer(job: TrainingJob, data: dict[str, Any], scratch: Path) -> Any:
             close()  # makes the list of transforms anew
             self.train_loader.dataset.transforms.insert(-1, self.our_step)
 
+        def _setup_train(self) -> None:
+            super()._setup_train()
+            lay_out(self.model)
+
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            done: dict[str, Any] = super().preprocess_batch(batch)
+            done["img"] = done["img"].contiguous(memory_format=torch.channels_last)
+            if half is not None:
+                # Ultralytics has no half precision on processors. It calls this inside of an
+                # autocast that is off, which restores what was before when the loss is known.
+                torch.set_autocast_dtype("cpu", half)
+                torch.set_autocast_enabled("cpu", True)
+            return done
+
         def final_eval(self) -> None:
             return None
 
+    device = choose_device(job.params.device)
+    half = half_precision(job.params.precision, device) if device == "cpu" else None
     run_folder = str(scratch / "run")
     if job.resume.epoch:
         last = scratch / "last.pt"
@@ -131,7 +148,8 @@ def _make_trainer(job: TrainingJob, data: dict[str, Any], scratch: Path) -> Any:
 
 def _options(job: TrainingJob, run_folder: str) -> dict[str, Any]:
     params = job.params
-    device = "0" if choose_device(params.device) == "cuda" else "cpu"
+    device = choose_device(params.device)
+    # Not Ultralytics' float16: before it, it fetches a detector to try it on.
     return {
         "task": "detect",
         "mode": "train",
@@ -149,8 +167,8 @@ def _options(job: TrainingJob, run_folder: str) -> dict[str, Any]:
         "seed": job.project.seed,
         "deterministic": True,
         "workers": 0,
-        "amp": False,
-        "device": device,
+        "amp": "bf16" if params.precision == "mixed" and device == "cuda" else False,
+        "device": "0" if device == "cuda" else "cpu",
         **own_augmentation_off(job),
         "plots": False,
         "save": True,

@@ -120,7 +120,8 @@ def _make_trainer(job: TrainingJob, data: dict[str, Any], scratch: Path) -> Any:
             self.train_loader.dataset.transforms.insert(-1, self.our_step)
 
         def _setup_train(self) -> None:
-            super()._setup_train()
+            set_up: Any = super()._setup_train
+            set_up()
             lay_out(self.model)
 
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class DetectorRun:
         Of its row.
     splits : sequence of str
         ``train``, ``val`` or ``test`` of each sample.
+    groups : sequence of str
+        Of each sample; none crosses the splits.
     training : mapping
         What differs from ``params.yaml``; ``image_passes`` is the budget.
     target : float or None
@@ -53,6 +55,7 @@ class DetectorRun:
 
     name: str
     splits: Sequence[str]
+    groups: Sequence[str]
     training: Mapping[str, Any]
     target: float | None = None
 
@@ -61,7 +64,6 @@ def run_all(
     benchmark: str,
     samples: Sequence[RawSample],
     classes: Sequence[str],
-    groups: Sequence[str],
     runs: Sequence[DetectorRun],
     options: argparse.Namespace,
 ) -> None:
@@ -77,7 +79,7 @@ def run_all(
             if not workspace.params.is_file():
                 own = [one.annotations for one in samples]
                 make_project(workspace, samples, vision_task="detection", classes=classes,
-                             annotations=own, splits=run.splits, groups=groups,
+                             annotations=own, splits=run.splits, groups=run.groups,
                              training=run.training)  # fmt: skip
             say_step(run.name)
             left = None if end == float("inf") else max(1.0, end - time.monotonic())

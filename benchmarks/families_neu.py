@@ -57,12 +57,13 @@ def main() -> None:
         DetectorRun(
             name,
             splits,
+            groups,
             {"mode": "full", "image_size": 224, "image_passes": PASSES, **TRAINING[name]},
             TARGET if name == "yolov8n" else None,
         )
         for name in options.runs
     ]
-    run_all("families_neu", samples, KNOWN["neu-det"].classes, groups, runs, options)
+    run_all("families_neu", samples, KNOWN["neu-det"].classes, runs, options)
 
 
 if __name__ == "__main__":

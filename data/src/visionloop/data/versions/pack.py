@@ -77,14 +77,15 @@ def pack(
     seen = Seen.read(folder)
     if seen.is_current and seen.body == "\n".join(lines) and not (remove_missing or compact):
         return seen.report
+    fresh = frozenset(lines) - seen.lines()
     if seen.is_current and not (remove_missing or seen.report.missing):
-        report = _add_since(images, folder, lines, seen)
+        gone = seen.lines().difference(lines)
+        report = _add_since(images, folder, fresh, gone, seen.report)
     else:
         report = _add_all(images, folder, lines, remove_missing)
     if compact:
         report = _compacted(folder, report)
-    before = seen.lines()
-    Seen.write(folder, report, [one if one in before else settled(one, started) for one in lines])
+    Seen.write(folder, report, [settled(one, started) if one in fresh else one for one in lines])
     return report
 
 
@@ -132,20 +133,19 @@ def unpack(
     return UnpackReport(written, there)
 
 
-def _add_since(images: Path, folder: Path, lines: list[str], seen: Seen) -> PackReport:
+def _add_since(
+    images: Path, folder: Path, fresh: frozenset[str], gone: frozenset[str], last: PackReport
+) -> PackReport:
     """Add what differs from what was seen; the index is read for these names alone."""
     from visionloop.data.versions.shards import find_members
 
-    before = seen.lines()
-    fresh = {name_of(line) for line in lines if line not in before}
-    gone = {name_of(line) for line in before.difference(lines)} - fresh
-    known = find_members(folder, fresh)
-    report = _write(images, folder, fresh, known, [])
+    names = {name_of(line) for line in fresh}
+    report = _write(images, folder, names, find_members(folder, names), [])
     return replace(
         report,
-        files=seen.report.files + report.added,
-        missing=len(gone),
-        dead=seen.report.dead + report.dead,
+        files=last.files + report.added,
+        missing=len({name_of(line) for line in gone} - names),
+        dead=last.dead + report.dead,
     )
 
 

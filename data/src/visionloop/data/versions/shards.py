@@ -22,7 +22,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from visionloop.core.errors import DataError
 from visionloop.core.files import write_bytes
@@ -172,8 +172,9 @@ def find_members(folder: Path, names: set[str]) -> dict[str, Member]:
     """As :func:`load_index`, for a few names: the rows of all others are never made."""
     rows: list[Member] = []
     for number in shard_numbers(folder) if names else ():
-        if not names.isdisjoint(_columns(folder, number, ["name"])[0]):
-            rows += [row for row in members_of(folder, number) if row.name in names]
+        known = _table(folder, number, ["name"]).column(0).to_pylist()
+        places = [place for place, name in enumerate(known) if name in names]
+        rows += members_of(folder, number, places) if places else []
     return latest(rows)
 
 
@@ -182,19 +183,23 @@ def shard_numbers(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in (Path(folder) / "index").glob("[0-9]*.parquet"))
 
 
-def members_of(folder: Path, number: int) -> list[Member]:
-    """The rows of one shard, in order.
+def members_of(folder: Path, number: int, places: list[int] | None = None) -> list[Member]:
+    """The rows of one shard, in order; with ``places`` only the rows that stand there.
 
     Raises
     ------
     DataError
         If the part is not a readable Parquet file of these columns.
     """
-    columns = _columns(folder, number, list(Member._fields))
+    table = _table(folder, number, list(Member._fields))
+    if places is None:
+        columns = [column.to_pylist() for column in table.columns]
+    else:
+        columns = [[column[place].as_py() for place in places] for column in table.columns]
     return list(map(Member._make, zip(*columns, strict=True)))
 
 
-def _columns(folder: Path, number: int, names: list[str]) -> list[list[Any]]:
+def _table(folder: Path, number: int, names: list[str]) -> pyarrow.Table:
     import pyarrow
     import pyarrow.parquet
 
@@ -202,8 +207,7 @@ def _columns(folder: Path, number: int, names: list[str]) -> list[list[Any]]:
     try:
         with path.open("rb") as file:
             # Not read_table: that imports pandas and a second's worth of file systems.
-            table = pyarrow.parquet.ParquetFile(file).read(columns=names)
-        return [table.column(name).to_pylist() for name in names]
+            return pyarrow.parquet.ParquetFile(file).read(columns=names).select(names)
     except (pyarrow.ArrowInvalid, OSError, KeyError) as error:
         raise DataError(str(path), f"is not a part of an index: {error}", RESTORE) from None
 

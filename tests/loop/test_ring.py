@@ -118,7 +118,10 @@ def test_kubeflow_local_gives_the_same_version_and_model(in_ring) -> None:
     assert outputs["fingerprint"] == manifest["fingerprint"]
     assert outputs["onnx_sha256"] == sha256_of_file(workspace.package / "model.onnx")
     assert outputs["verdict"] == "passed"
-    assert list((workspace.root / "kfp" / "runs").rglob("engine.json"))
+    runs = workspace.root / "kfp" / "runs"
+    assert list(runs.rglob("engine.json"))
+    proofs = [read_json(path) for path in runs.rglob("leaks.json")]
+    assert proofs and all(proof["is_tight"] for proof in proofs)
 
 
 @pytest.mark.slow

@@ -208,6 +208,19 @@ def test_download_is_checked_kept_and_read(repository, tmp_path, monkeypatch):
     assert set(np.unique(image)) == {0, 255}
 
 
+def test_a_download_that_is_cut_off_is_not_taken_for_the_archive(repository, tmp_path, monkeypatch):
+    url, path = repository
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    expected = deeppcb_download.sha256_of_content(path)
+    monkeypatch.setenv("VISIONLOOP_FAILPOINT", "deeppcb.before_rename:interrupt:1")
+    with pytest.raises(KeyboardInterrupt):
+        deeppcb_download.download(url, content_sha256=expected)
+    assert not list((tmp_path / "cache" / "visionloop").iterdir())
+    monkeypatch.delenv("VISIONLOOP_FAILPOINT")
+    kept = deeppcb_download.download(url, content_sha256=expected)
+    assert deeppcb_download.sha256_of_content(kept) == expected
+
+
 def test_download_of_other_content_is_not_kept(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(DataError, match="nothing was kept"):

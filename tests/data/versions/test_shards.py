@@ -210,6 +210,7 @@ def test_damage_is_named(place):
         "pack.shard_written:kill:1",
         "files.before_rename:kill:1",  # the index part
         "pack.index_written:kill:1",
+        "put.before_rename:kill:1",  # the note of what was seen
     ],
 )
 def test_killed_pack_completes_with_nothing_doubled(place, kill_at, failpoint):
@@ -240,14 +241,35 @@ def test_killed_compacting_completes(place, kill_at, failpoint):
     assert packed(place) == expected and problems(place) == []
 
 
-def test_killed_unpack_goes_on(place, kill_at):
+@pytest.mark.parametrize(
+    ("failpoint", "written"),
+    [("unpack.file_written:kill:20", 20), ("put.before_rename:kill:21", 20)],
+)
+def test_killed_unpack_goes_on(place, kill_at, failpoint, written):
     pack(workspace=place)
     expected = contents(place)
     shutil.rmtree(place.images)
-    kill_at("unpack.file_written:kill:20", lambda: unpack(workspace=place))
-    assert len(contents(place)) == 20
-    assert unpack(workspace=place).written == 40
+    kill_at(failpoint, lambda: unpack(workspace=place))
+    assert len(contents(place)) == written
+    assert unpack(workspace=place).written == 60 - written
     assert contents(place) == expected
+    assert not list(place.images.rglob(".*.tmp"))
+
+
+def test_a_shard_linked_to_the_cache_is_never_written_into(place, kill_at, tmp_path):
+    pack(workspace=place)
+    shard = next(iter(sorted(shard_folder(place).glob("*.tar"))))
+    cached = tmp_path / "cached.tar"
+    os.link(shard, cached)
+    before = cached.read_bytes()
+    put(place, "new.png", b"new")
+    expected = contents(place)
+    kill_at("pack.before_own:kill:1", lambda: pack(workspace=place))
+    assert cached.read_bytes() == before
+    pack(workspace=place)
+    assert packed(place) == expected and problems(place) == []
+    assert cached.read_bytes() == before
+    assert not list(shard_folder(place).rglob("*.tmp"))
 
 
 @settings(

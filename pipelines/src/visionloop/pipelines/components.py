@@ -59,9 +59,15 @@ def embed_samples(
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def freeze_version(
-    config: str, raw: Input[Dataset], annotations: Input[Artifact], version: Output[Dataset]
+    config: str,
+    raw: Input[Dataset],
+    annotations: Input[Artifact],
+    version: Output[Dataset],
+    leak_report: Output[Artifact],
 ) -> str:
-    """Split without leaks and freeze the dataset version; returns its fingerprint."""
+    """Split, prove that nothing leaks, freeze the dataset version; returns its fingerprint."""
+    from visionloop.core.errors import RefusedError
+    from visionloop.data.splits.leaks import leaks
     from visionloop.data.splits.split import split
     from visionloop.data.versions.freeze import freeze
     from visionloop.pipelines.component_files import keep, stage_workspace
@@ -69,6 +75,10 @@ def freeze_version(
     files = {"data/raw": raw.path, "data/annotations/studio.json": annotations.path}
     with stage_workspace(config, files) as workspace:
         split(workspace=workspace)
+        proof = leaks(workspace=workspace)
+        keep(workspace.reports / "leaks", leak_report.path)
+        if not proof.is_tight:
+            raise RefusedError("the split", "held-back samples are tied to training", "data leaks")
         frozen = freeze(workspace=workspace)
         keep(workspace.version(frozen.name), version.path)
     return frozen.fingerprint

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionloop.core.errors import DataError, UnreachableError
+from visionloop.core.failpoints import failpoint
 from visionloop.core.files import canonical_json, sha256_of_bytes
 from visionloop.core.progress import say_step, track
 from visionloop.data.formats.archives import open_archive, read_member
@@ -70,6 +71,7 @@ def download(url: str = URL, *, content_sha256: str = CONTENT_SHA256) -> Path:
                 f"its content has SHA-256 {found[:12]}, expected {content_sha256[:12]}",
                 "nothing was kept; put deeppcb.zip into VISIONLOOP_MIRROR instead",
             )
+        failpoint("deeppcb.before_rename")
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from visionloop.core.errors import DataError
+from visionloop.core.failpoints import failpoint
 from visionloop.core.files import sha256_of_bytes
 
 __all__ = ["PackReport", "Seen", "name_of", "put_file", "scan", "settled"]
@@ -143,4 +144,5 @@ def put_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(content)
+    failpoint("put.before_rename")
     os.replace(temporary, path)

@@ -181,6 +181,7 @@ def _make_own(path: Path) -> None:
         os.close(handle)
         shutil.copyfile(path, temporary)
         os.chmod(temporary, 0o644)
+        failpoint("pack.before_own")
         os.replace(temporary, path)
 
 

@@ -26,12 +26,19 @@ pytestmark = pytest.mark.slow
 SIDE = 96
 SMALL = {"mode": "full", "image_size": SIDE, "epochs": 1, "batch_size": 4, "allow_scratch": True}
 FAMILIES = {
+    "efficientnet": ("solar", {"weights": "efficientnet-lite0"}),
+    "convnext": ("solar", {"weights": "convnext-atto"}),
     "vit": ("solar", {"weights": "vit-tiny"}),
     "yolo": ("pcb", {"weights": "yolov8n", "image_passes": 0}),
     "rtdetr": ("pcb", {"weights": "rtdetr-v2-nano", "image_passes": 0}),
     "gaussian": ("tiles", {"weights": "efficientnet-lite0"}),
     "patch": ("tiles", {"weights": "efficientnet-lite0", "anomaly": {"memory": 60}}),
-}
+    "autoencoder": ("tiles", {"weights": "none"}),
+    "clip": ("tiles", {"weights": "clip-vit-b-32", "image_size": 64,
+                       "anomaly": {"memory": 60, "layers": [0, 1]}}),
+    "ensemble": ("tiles", {"weights": "efficientnet-lite0",
+                           "anomaly": {"memory": 60, "members": ["autoencoder", "patch"]}}),
+}  # fmt: skip
 CLASSES = {"solar": ["functional", "defective"], "pcb": ["bar", "dot"],
            "tiles": ["normal", "defective"]}  # fmt: skip
 
@@ -74,7 +81,8 @@ def project(tmp_path, request, key_pair, monkeypatch) -> Workspace:
     content["project"]["classes"] = CLASSES[recipe]
     content["data"]["import"] |= {"sources": [{"path": str(tmp_path / "pictures")}]}
     content["data"]["split"] |= {"test_fraction": 0.25, "same_view": {"enabled": False}}
-    content["training"] |= {**SMALL, "family": family, **training}
+    anomaly = content["training"]["anomaly"] | training.get("anomaly", {})
+    content["training"] |= {**SMALL, "family": family, **training, "anomaly": anomaly}
     # One epoch from random weights gives boxes of equal confidence: none is compared here.
     content["training"]["export"] |= {"min_confidence": 0.9, "parity_samples": 3}
     content["evaluation"]["evaluate"]["slice_columns"] = []

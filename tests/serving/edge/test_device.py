@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -87,6 +89,10 @@ def test_events_reach_the_hub_with_their_pictures_and_the_page_shows_the_camera(
     )
     seen = {}
 
+    def stop_agent():
+        if callable(signal.getsignal(signal.SIGTERM)):  # the agent is still running
+            os.kill(os.getpid(), signal.SIGTERM)
+
     def look():
         deadline = time.monotonic() + 80
         while time.monotonic() < deadline:
@@ -98,6 +104,7 @@ def test_events_reach_the_hub_with_their_pictures_and_the_page_shows_the_camera(
                 if seen["picture"].startswith(b"\xff\xd8"):
                     with Session(hub.engine) as session:
                         if session.scalars(select(Picture)).first() is not None:
+                            stop_agent()
                             return
             time.sleep(0.5)
 

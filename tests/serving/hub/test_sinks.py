@@ -445,6 +445,7 @@ def test_a_batch_that_is_too_large_is_halved_and_a_refused_event_blocks_nothing(
     hub = make_hub_thread()
     monkeypatch.setenv("SINK_TOKEN", hub.token)
     monkeypatch.setattr("visionloop.serving.hub.ingest.MAX_BODY_BYTES", 700)
+    monkeypatch.setattr("visionloop.serving.edge.delivery.sender.FIRST_WAIT_S", 0.1)
     put(outbox, 10)
     put(outbox, 1, name="a\0b")
     row = {"name": "one", "kind": "receiver", "address": f"http://127.0.0.1:{hub.port}"}

@@ -2,7 +2,11 @@
 
 ``official`` is the published one, of which a third of the test images share a board with training;
 ``boards`` tests on boards that training never saw. A tenth of the training images chooses the
-epoch (of ``boards``: of the training boards).
+epoch (of ``boards``: one of the training boards, 8 % of the images).
+
+With Ultralytics' own moving average of the weights, which in so short a training hardly averages,
+the official split gave mAP50 .886, F1 .860 (2026-11-28): validation went up and down from epoch to
+epoch (mAP50-95 .21 to .49). ``average_decay`` was chosen for that reason, before it was tried.
 
     python benchmarks/families_pcb.py [--minutes 40] [--report] [--runs official boards]
 """
@@ -26,6 +30,7 @@ TRAINING = {
     "image_size": 416,
     "image_passes": PASSES,
     "precision": "mixed",
+    "average_decay": 0.998,
     "batch_size": 16,
     "learning_rate": 0.001,
     "weight_decay": 0.0005,
@@ -51,7 +56,7 @@ def main() -> None:
     order = rng.permutation(sorted(set(boards)))
     seen = np.cumsum([boards.count(one) for one in order]) / len(boards)
     new = set(order[seen > 0.67].tolist())
-    chooses = set(order[seen <= 0.07].tolist())
+    chooses = set(order[seen <= 0.1].tolist())
     grouped = [
         "test" if board in new else "val" if board in chooses else "train" for board in boards
     ]

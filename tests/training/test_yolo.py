@@ -72,6 +72,21 @@ def check_package(boards) -> None:
     assert alone.embedding.shape == (256,)
 
 
+def test_a_moving_average_of_ones_own_is_kept(boards, set_training):
+    """Short trainings are averaged too, and the weights that are kept are others."""
+    from visionloop.training.families.yolo_training import _rising_decay
+
+    decay = _rising_decay(0.998)
+    assert decay(10) < 0.05 and 0.85 < decay(500) < decay(5000) <= 0.998
+    kept = []
+    for average in (0.0, 0.998):
+        set_training(boards, epochs=1, average_decay=average)
+        train(workspace=boards)
+        kept.append(load_checkpoint(boards.checkpoint).load_tensors())
+    name = next(name for name in kept[0] if name.endswith("conv.weight"))
+    assert not torch.equal(kept[0][name], kept[1][name])
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_goes_on(boards, run_train):
     killed = run_train(boards, VISIONLOOP_FAILPOINT="training.epoch:kill:1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from visionloop.training.resume import EpochRow
 __all__ = ["train_yolo"]
 
 INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+
+RISE = 0.5
+"""Of the steps that a moving average remembers: so long it rises."""
 
 METRICS = {
     "metrics/precision(B)": "val_precision",
@@ -123,6 +126,9 @@ def _make_trainer(job: TrainingJob, data: dict[str, Any], scratch: Path) -> Any:
             set_up: Any = super()._setup_train
             set_up()
             lay_out(self.model)
+            if job.params.average_decay:
+                average: Any = self.ema
+                average.decay = _rising_decay(job.params.average_decay)
 
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             done: dict[str, Any] = super().preprocess_batch(batch)
@@ -145,6 +151,16 @@ def _make_trainer(job: TrainingJob, data: dict[str, Any], scratch: Path) -> Any:
         last.write_bytes(job.resume.path("last").read_bytes())
         return Trainer(overrides={"resume": str(last), "save_dir": run_folder})
     return Trainer(overrides=_options(job, run_folder))
+
+
+def _rising_decay(decay: float) -> Callable[[int], float]:
+    """Of Ultralytics' moving average, after so many steps.
+
+    Its own rises over 2,000 steps, in a short training to little: the weights that are judged and
+    kept are then those of the last moment, with all their noise.
+    """
+    rise = RISE / (1 - decay)
+    return lambda steps: decay * (1 - math.exp(-steps / rise))
 
 
 def _options(job: TrainingJob, run_folder: str) -> dict[str, Any]:

@@ -30,9 +30,6 @@ __all__ = ["train_yolo"]
 
 INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 
-RISE = 0.5
-"""Of the steps that a moving average remembers: so long it rises."""
-
 METRICS = {
     "metrics/precision(B)": "val_precision",
     "metrics/recall(B)": "val_recall",
@@ -154,13 +151,12 @@ def _make_trainer(job: TrainingJob, data: dict[str, Any], scratch: Path) -> Any:
 
 
 def _rising_decay(decay: float) -> Callable[[int], float]:
-    """Of Ultralytics' moving average, after so many steps.
+    """Of Ultralytics' moving average, after so many steps; it rises as that of ``averaging``.
 
     Its own rises over 2,000 steps, in a short training to little: the weights that are judged and
     kept are then those of the last moment, with all their noise.
     """
-    rise = RISE / (1 - decay)
-    return lambda steps: decay * (1 - math.exp(-steps / rise))
+    return lambda steps: min(decay, (1 + steps) / (10 + steps))
 
 
 def _options(job: TrainingJob, run_folder: str) -> dict[str, Any]:

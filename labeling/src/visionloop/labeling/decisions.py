@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from itertools import groupby
@@ -132,10 +132,11 @@ class DecisionStore:
             self._db.execute("DELETE FROM readings")
             self._outdate()
 
-    def annotations_of(self, task: int) -> list[int]:
-        """Ids of the annotations known of a task."""
-        rows = self._db.execute("SELECT annotation FROM decisions WHERE task = ?", (task,))
-        return [row[0] for row in rows]
+    def annotations_of(self, tasks: Collection[int]) -> set[int]:
+        """Ids of the annotations known of a page of tasks."""
+        marks = ", ".join("?" for _ in tasks)
+        query = f"SELECT annotation FROM decisions WHERE task IN ({marks})"
+        return {row[0] for row in self._db.execute(query, tuple(tasks))}
 
     def read_since(self, moment: str) -> dict[int, str]:
         """Tasks that were read and had changed after a moment, to their ``updated_at``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -203,7 +204,8 @@ class _Sender:
 
     def _present(self, batch: Rows) -> Rows:
         """Rows whose image file is there."""
-        present = [row for row in batch if (self.workspace.images / row["file_name"]).is_file()]
+        folder = str(self.workspace.images)
+        present = [row for row in batch if os.path.isfile(os.path.join(folder, row["file_name"]))]
         if len(present) < len(batch):
             there = {row["sample_id"] for row in present}
             self.gone += [row["sample_id"] for row in batch if row["sample_id"] not in there]
@@ -212,9 +214,8 @@ class _Sender:
     def _tasks(self, rows: Rows) -> Tasks:
         drafts: list[Draft | None] = [None] * len(rows)
         if self.drafter is not None:
-            drafts = self.drafter.draft_each(
-                [self.workspace.images / row["file_name"] for row in rows]
-            )
+            folder = self.workspace.images
+            drafts = self.drafter.draft_each([folder / row["file_name"] for row in rows])
         return [
             build_task(
                 row,

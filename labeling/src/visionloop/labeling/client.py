@@ -108,8 +108,9 @@ class StudioClient:
         while True:
             beyond = to_query(*conditions, condition("id", "greater", "Number", after))
             answer = self.get(
-                "/api/tasks", project=project, page=1, page_size=size, query=beyond, **query
-            )
+                "/api/tasks", project=project, page=1, page_size=size, query=beyond,
+                resolve_uri="false", **query,
+            )  # fmt: skip
             tasks = sorted(answer["tasks"], key=lambda task: int(task["id"]))
             if tasks:
                 yield tasks

@@ -143,6 +143,10 @@ class DecisionStore:
         query = "SELECT task, updated_at FROM readings WHERE updated_at > ?"
         return dict(self._db.execute(query, (moment,)))
 
+    def newest_read(self) -> int:
+        """The greatest id of a task that was read; 0 without one."""
+        return int(self._db.execute("SELECT coalesce(max(task), 0) FROM readings").fetchone()[0])
+
     def counts(self) -> dict[int, int]:
         """Task id to how many annotations of it are known."""
         return dict(self._db.execute("SELECT task, count(*) FROM decisions GROUP BY task"))

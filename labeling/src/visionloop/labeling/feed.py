@@ -5,10 +5,10 @@ changes nothing. A sweep goes by rising task id and remembers in the store how f
 so a killed one goes on there. Deletions leave no trace in ``updated_at``: the number of
 annotations tells whether there were any, and a list of ids which.
 
-A sweep lists ids and times alone, then asks for whole answers: the first sweep of all that was
-pushed, later ones of what changed. Many are asked for by the server's own export, a few hundred
-at a time: it takes half as long as the list of tasks, and leaves a copy of each piece in the
-server's export folder, so a few are asked for without it.
+A sweep asks for the whole answers of what was pushed since the last one, and lists ids and times
+alone of the older tasks, to ask for what changed. Many are asked for by the server's own export,
+a few hundred at a time: it takes half as long as the list of tasks, and leaves a copy of each
+piece in the server's export folder, so a few are asked for without it.
 """
 
 from __future__ import annotations
@@ -116,16 +116,22 @@ class Feed:
         self._begun = self._annotations()
         if not self.position.until:
             self._move(replace(self.position, until=self._newest(), stage=0, after=0))
-        if not self.position.since and (known := self._all_tasks()):
-            left = [one for one in known if one > self.position.after]
-            yield from self._read(self.position.stage, iter([left]))
+        if not self.position.since and (pushed := self._beyond(self.position.after)):
+            yield from self._read(self.position.stage, iter([pushed]))
             return
+        bound = []
+        if self.position.since and (pushed := self._beyond(newest := self._store.newest_read())):
+            # No place is kept: after a kill, what was read is no longer beyond.
+            yield from _ahead(self._answers(iter([pushed])))
+            bound = [condition("id", "less", "Number", newest + 1)]
         for stage in range(self.position.stage, len(ANSWERED)):
             after = self.position.after if stage == self.position.stage else 0
-            yield from self._read(stage, self._changed_ids(stage, after))
+            yield from self._read(stage, self._changed_ids(stage, after, bound))
 
     def count(self) -> int:
-        """How many tasks :meth:`changed` will give."""
+        """How many tasks :meth:`changed` will give, about."""
+        if not self.position.since:
+            return self._annotations()
         stages = range(self.position.stage, len(ANSWERED))
         return sum(self._count(stage) for stage in stages)
 
@@ -168,20 +174,24 @@ class Feed:
         self._store.forget(tasks=set(counts) - there)
         self._move(replace(self.position, unread=unread, reconciled=time.time()))
 
-    def _all_tasks(self) -> list[int]:
-        """Ids of all tasks of the project; empty where most are open, or some not known here."""
+    def _beyond(self, newest: int) -> list[int]:
+        """Tasks made after one; none where most are open, or some task is not known here."""
         known = self._pushed()
-        if len(known) > 2 * self._begun:
+        beyond = sorted(one for one in known if one > newest)
+        unread = self._begun - len(self._store) - self.position.unread
+        if not beyond or len(beyond) > 2 * unread:
             return []
         path = f"/api/projects/{self._project}/"
         found = self._client.get(path, include="task_number")
-        return sorted(known) if len(known) == found["task_number"] else []
+        return beyond if len(known) == found["task_number"] else []
 
-    def _changed_ids(self, stage: int, after: int) -> Iterator[list[int]]:
+    def _changed_ids(
+        self, stage: int, after: int, bound: list[dict[str, Any]]
+    ) -> Iterator[list[int]]:
         """Ids of the tasks to be read, rising; those read in their present state are left out."""
         read = self._store.read_since(self._from) if self._from else {}
         pages = self._client.sweep(
-            self._project, *self._conditions(stage),
+            self._project, *self._conditions(stage), *bound,
             after=after, size=ID_PAGE, include="id,updated_at",
         )  # fmt: skip
         return (
@@ -210,6 +220,7 @@ class Feed:
         answer = self._client.get(
             "/api/tasks", project=self._project, page_size=len(ids),
             query=json.dumps({"filters": these}), fields="all", include=FIELDS,
+            resolve_uri="false",
         )  # fmt: skip
         return list(answer["tasks"])
 

@@ -27,6 +27,7 @@ from visionloop.labeling.decisions import (
 )
 from visionloop.labeling.feed import Feed
 from visionloop.labeling.finder_precision import update_finder
+from visionloop.labeling.garbage import rarely_searched
 from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
@@ -90,7 +91,11 @@ def pull(*, workspace: Workspace) -> PullReport:
     from visionloop.data.formats import coco
 
     project, params = load_params(workspace)
-    with only_one(workspace, "pull", wait=PATIENCE_SECONDS), open_decisions(workspace) as store:
+    with (
+        only_one(workspace, "pull", wait=PATIENCE_SECONDS),
+        open_decisions(workspace) as store,
+        rarely_searched(),
+    ):
         client = connect(workspace)
         found = find_project(client, project)
         people = {row["id"]: row["email"] for row in client.get("/api/users/")}

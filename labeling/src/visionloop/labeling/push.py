@@ -15,6 +15,7 @@ from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import StudioClient, TooLargeError, UncertainError, connect
 from visionloop.labeling.drafts import Drafter, load_drafter
+from visionloop.labeling.garbage import rarely_searched
 from visionloop.labeling.ledger import Entry, Ledger, open_ledger
 from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
@@ -86,7 +87,11 @@ def push(*, workspace: Workspace) -> PushReport:
     """
     project, params = load_params(workspace)
     selected = _read_selection(workspace)
-    with only_one(workspace, "push", wait=PATIENCE_SECONDS), open_ledger(workspace) as ledger:
+    with (
+        only_one(workspace, "push", wait=PATIENCE_SECONDS),
+        open_ledger(workspace) as ledger,
+        rarely_searched(),
+    ):
         client = connect(workspace)
         found = find_project(client, project)
         sync(ledger, client, found["id"])

@@ -94,7 +94,7 @@ def push(*, workspace: Workspace) -> PushReport:
     ):
         client = connect(workspace)
         found = find_project(client, project)
-        sync(ledger, client, found["id"])
+        sync(ledger, client, found["id"], count=found["task_number"])
         todo = selected[~selected["sample_id"].isin(ledger.of_look("first").keys())]
         drafter = load_drafter(workspace, project, params)
         sender = _Sender(workspace, client, found["id"], ledger, drafter, params)

@@ -19,8 +19,7 @@ from visionloop.core.config import load_project
 from visionloop.core.errors import DataError, UnreachableError
 from visionloop.core.tables import SAMPLES, read_table, write_table
 from visionloop.core.workspace import Workspace
-from visionloop.labeling import feed, server
-from visionloop.labeling import push as pushing
+from visionloop.labeling import delivery, feed, server
 from visionloop.labeling.client import TooLargeError, connect
 from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.project import find_project, find_tab, setup
@@ -134,7 +133,7 @@ def faulty(workspace: Workspace) -> Iterator[Faults]:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch) -> None:
-    monkeypatch.setattr(pushing, "LOOKS_AGAIN", (0.1, 0.2))
+    monkeypatch.setattr(delivery, "LOOKS_AGAIN", (0.1, 0.2))
 
 
 @pytest.fixture

@@ -75,7 +75,9 @@ def test_an_export_whose_address_is_too_long_is_halved(desk, faulty, monkeypatch
     for task in list(client.tasks(project=project, include="id")):
         client.post(f"/api/tasks/{task['id']}/annotations/", content)
     with faulty(desk.cells) as faults:
-        faults.longest = len(f"/api/projects/{project}/export?exportType=JSON") + 3 * 12
+        faults.longest = (
+            len(f"/api/projects/{project}/export?exportType=JSON&download_all_tasks=true") + 3 * 12
+        )
         assert pull(workspace=desk.cells).samples == 7
 
 

@@ -102,13 +102,13 @@ def issues(*, workspace: Workspace, limit: int | None = None) -> IssuesReport:
         interface = interface_of(project, params.interface)
         tasks = _tasks(workspace, interface, todo, len(now), fingerprint, version)
 
-        def left(rows: Rows) -> Rows:
+        def missing(rows: Rows) -> Rows:
             there = list_looks(client, found["id"], is_second)
             have = {look.sample_id for look in there if look.findings == fingerprint}
             return [row for row in rows if row["data"]["sample_id"] not in have]
 
         for start in range(0, len(tasks), params.batch):
-            send_tasks(client, found["id"], tasks[start : start + params.batch], left)
+            send_tasks(client, found["id"], tasks[start : start + params.batch], missing)
         show_drafts_of(client, found["id"], version)
         sync(ledger, client, found["id"])
     return IssuesReport(

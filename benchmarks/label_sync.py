@@ -35,6 +35,7 @@ from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.project import find_project, setup
 from visionloop.labeling.regions import Region, to_result
 from visionloop.labeling.selection import SELECTION
+from visionloop.labeling.state import read_address
 from visionloop.labeling.tasks import sync
 
 HOME = RESULTS / "label_sync"
@@ -119,6 +120,7 @@ def _project(home: Workspace, title: str) -> Workspace:
 
 def _rounds(home: Workspace, rounds: int, size: int) -> list[dict[str, Any]]:
     seconds: dict[str, list[float]] = {"push": [], "import": [], "pull": [], "export": []}
+    worked: dict[str, list[float]] = {name: [] for name in seconds}
     for number in range(rounds):
         ours, theirs = _project(home, f"ours{number}"), _project(home, f"theirs{number}")
         answered = _project(home, f"answered{number}")
@@ -131,14 +133,30 @@ def _rounds(home: Workspace, rounds: int, size: int) -> list[dict[str, Any]]:
         }
         names = list(steps) if number % 2 == 0 else list(steps)[::-1]
         for name in names:
+            before = _processor(home)
             seconds[name].append(steps[name]())
+            worked[name].append(_processor(home) - before)
         print(number, {name: round(values[-1], 1) for name, values in seconds.items()}, flush=True)
     return [
         _ratio_row(f"push, tasks a second, {size} at once", seconds["push"], seconds["import"],
                    size, "SDK import_tasks"),
         _ratio_row(f"pull to COCO, tasks a second, {size} at once", seconds["pull"],
                    seconds["export"], size, "SDK export and its converter"),
+        *[_work_row(ours, worked[ours], theirs, worked[theirs], size)
+          for ours, theirs in (("push", "import"), ("pull", "export"))],
     ]  # fmt: skip
+
+
+def _work_row(
+    ours: str, our_work: list[float], theirs: str, their_work: list[float], size: int
+) -> dict[str, Any]:
+    return make_row(
+        f"{ours} of {size}, processor seconds of Label Studio",
+        float(np.median(our_work)),
+        peer=float(np.median(their_work)),
+        peer_name=f"SDK {theirs}",
+        higher_is_better=False,
+    )
 
 
 def _ratio_row(
@@ -245,6 +263,14 @@ def _peak_memory(pid: int) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+def _processor(home: Workspace) -> float:
+    """Seconds of a core that Label Studio has had: other programs on the machine add nothing."""
+    address = read_address(home)
+    assert address is not None
+    fields = Path(f"/proc/{address.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _tasks(workspace: Workspace) -> int:

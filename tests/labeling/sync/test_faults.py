@@ -25,6 +25,7 @@ from visionloop.labeling.processes import free_port
 from visionloop.labeling.project import find_project
 from visionloop.labeling.pull import pull
 from visionloop.labeling.push import push
+from visionloop.labeling.review.sending import review
 from visionloop.labeling.second_look import issues
 from visionloop.labeling.state import save_address
 from visionloop.labeling.tasks import list_looks
@@ -113,6 +114,22 @@ def test_second_looks_whose_answer_is_lost_are_not_doubled(pushed, faulty) -> No
     looks = [row.sample_id for row in list_looks(client, project) if row.look == "second"]
     assert Counter(looks) == Counter(doubtful)
     assert issues(workspace=pushed.cells).sent == 0
+
+
+def test_second_opinions_whose_answer_is_lost_are_not_doubled(pushed, faulty) -> None:
+    answer(pushed, tasks_of(pushed))
+    pull(workspace=pushed.cells)
+    text = pushed.cells.params.read_text()
+    block = "control_share: 0, review: {share: 1.0, min_pairs: 5}"
+    pushed.cells.params.write_text(text.replace("control_share: 0", block))
+    with faulty(pushed.cells) as faults:
+        faults.before, faults.after = [504, 0, 0], ["drop"]
+        assert review(workspace=pushed.cells).sent == 10
+    assert faults.imports == [10]
+    client, project = client_of(pushed)
+    looks = [row.sample_id for row in list_looks(client, project) if row.look == "review"]
+    assert Counter(looks) == Counter(pushed.ids[:10])
+    assert review(workspace=pushed.cells).sent == 0
 
 
 def test_a_pull_outlives_gateways_that_fail_on_its_way(pushed, faulty, monkeypatch) -> None:

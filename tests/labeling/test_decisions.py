@@ -35,7 +35,7 @@ def test_a_changed_annotation_replaces_the_earlier_row_and_a_deleted_one_goes(tm
         assert [row for _, group in store.by_sample() for row in group][1] == changed
         store.forget(annotations=[2], tasks=[30])
         assert list(store) == [changed]
-        assert (store.annotations_of(10), store.tasks(), len(store)) == ([1], {10}, 1)
+        assert (store.annotations_of([10]), store.tasks(), len(store)) == ({1}, {10}, 1)
 
 
 def test_a_failed_put_keeps_nothing(tmp_path) -> None:

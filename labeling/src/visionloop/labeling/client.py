@@ -57,7 +57,11 @@ class StudioClient:
         # Label Studio sends head and body of an answer apart. On a connection that was used
         # before, the kernel holds the body back until the head is acknowledged: 40 ms a request.
         fresh = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.Client(base_url=url, timeout=120, trust_env=False, limits=fresh)
+        # Certificates are loaded, for a while, only where there is an encrypted connection.
+        verify = not url.startswith("http://")
+        self._http = httpx.Client(
+            base_url=url, timeout=120, trust_env=False, limits=fresh, verify=verify
+        )
         self._access = ""
         self._access_until = 0.0
         self._lock = threading.Lock()
@@ -108,8 +112,9 @@ class StudioClient:
         while True:
             beyond = to_query(*conditions, condition("id", "greater", "Number", after))
             answer = self.get(
-                "/api/tasks", project=project, page=1, page_size=size, query=beyond, **query
-            )
+                "/api/tasks", project=project, page=1, page_size=size, query=beyond,
+                resolve_uri="false", **query,
+            )  # fmt: skip
             tasks = sorted(answer["tasks"], key=lambda task: int(task["id"]))
             if tasks:
                 yield tasks

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from itertools import groupby
@@ -132,15 +132,20 @@ class DecisionStore:
             self._db.execute("DELETE FROM readings")
             self._outdate()
 
-    def annotations_of(self, task: int) -> list[int]:
-        """Ids of the annotations known of a task."""
-        rows = self._db.execute("SELECT annotation FROM decisions WHERE task = ?", (task,))
-        return [row[0] for row in rows]
+    def annotations_of(self, tasks: Collection[int]) -> set[int]:
+        """Ids of the annotations known of a page of tasks."""
+        marks = ", ".join("?" for _ in tasks)
+        query = f"SELECT annotation FROM decisions WHERE task IN ({marks})"
+        return {row[0] for row in self._db.execute(query, tuple(tasks))}
 
     def read_since(self, moment: str) -> dict[int, str]:
         """Tasks that were read and had changed after a moment, to their ``updated_at``."""
         query = "SELECT task, updated_at FROM readings WHERE updated_at > ?"
         return dict(self._db.execute(query, (moment,)))
+
+    def newest_read(self) -> int:
+        """The greatest id of a task that was read; 0 without one."""
+        return int(self._db.execute("SELECT coalesce(max(task), 0) FROM readings").fetchone()[0])
 
     def counts(self) -> dict[int, int]:
         """Task id to how many annotations of it are known."""

@@ -147,12 +147,12 @@ def load_drafter(
         If the release or package must not be loaded, or answers another question than the
         project; if the releases were set back to an older one.
     """
-    from visionloop.labeling.calibration import read_thresholds
-    from visionloop.serving.predictor import Predictor
-
     package = _newest_package(workspace, project.model)
     if package is None:
         return None
+    from visionloop.labeling.calibration import read_thresholds
+    from visionloop.serving.predictor import Predictor
+
     manifest = package.manifest
     problems = []
     if manifest.vision_task != project.vision_task:
@@ -167,14 +167,18 @@ def load_drafter(
 
 
 def _newest_package(workspace: Workspace, model: str) -> ModelPackage | None:
-    from visionloop.labeling.state import state_folder
-    from visionloop.serving.package import load_package
     from visionloop.serving.releases.index import INDEX_NAME
-    from visionloop.serving.releases.store import fetch_newest, newest
 
-    if (workspace.releases / INDEX_NAME).exists() and newest(workspace.releases, model):
-        seen = state_folder(workspace) / f"release-seen-{model}.json"
-        return fetch_newest(releases=workspace.releases, model=model, state=seen)[1]
+    # What opens packages takes a tenth of a second to import: only where there is one.
+    if (workspace.releases / INDEX_NAME).exists():
+        from visionloop.labeling.state import state_folder
+        from visionloop.serving.releases.store import fetch_newest, newest
+
+        if newest(workspace.releases, model):
+            seen = state_folder(workspace) / f"release-seen-{model}.json"
+            return fetch_newest(releases=workspace.releases, model=model, state=seen)[1]
     if (workspace.package / "manifest.json").exists():
+        from visionloop.serving.package import load_package
+
         return load_package(workspace.package)
     return None

@@ -5,10 +5,10 @@ changes nothing. A sweep goes by rising task id and remembers in the store how f
 so a killed one goes on there. Deletions leave no trace in ``updated_at``: the number of
 annotations tells whether there were any, and a list of ids which.
 
-A sweep lists ids and times alone, then asks for whole answers: the first sweep of all that was
-pushed, later ones of what changed. Many are asked for by the server's own export, a few hundred
-at a time: it takes half as long as the list of tasks, and leaves a copy of each piece in the
-server's export folder, so a few are asked for without it.
+A sweep asks for the whole answers of what was pushed since the last one, and lists ids and times
+alone of the older tasks, to ask for what changed. Many are asked for by the server's own export,
+a few hundred at a time: it takes half as long as the list of tasks, and leaves a copy of each
+piece in the server's export folder, so a few are asked for without it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ EXPORT_PAGE = 900
 long gets fewer."""
 FEW = 40
 """Up to so many tasks no export is made: its copies would pile up on the server."""
+MOSTLY = 1.4
+"""Up to so many tasks for one answer are asked for whole, without a list of the answered ones."""
 OVERLAP = 60.0
 """Seconds before the last sweep that are listed again: a slow request carries the time at which
 it began, and appears when it ends."""
@@ -100,7 +102,8 @@ class Feed:
     ) -> None:
         self._client, self._project, self._store = client, project, store
         self._pushed = pushed
-        self._begun = 0
+        self._begun = -1
+        self._made = 0
         note = store.note("position")
         self.position = Position(**json.loads(note)) if note else Position()
         if self.position.project != project:  # another project: its decisions are not ours
@@ -113,19 +116,26 @@ class Feed:
         The caller has stored a list when it asks for the next. The sweep is over when
         :meth:`finish` is called.
         """
-        self._begun = self._annotations()
+        self._look()
         if not self.position.until:
             self._move(replace(self.position, until=self._newest(), stage=0, after=0))
-        if not self.position.since and (known := self._all_tasks()):
-            left = [one for one in known if one > self.position.after]
-            yield from self._read(self.position.stage, iter([left]))
+        if not self.position.since and (pushed := self._beyond(self.position.after)):
+            yield from self._read(self.position.stage, iter([pushed]))
             return
+        bound = []
+        if self.position.since and (pushed := self._beyond(newest := self._store.newest_read())):
+            # No place is kept: after a kill, what was read is no longer beyond.
+            yield from _ahead(self._answers(iter([pushed])))
+            bound = [condition("id", "less", "Number", newest + 1)]
         for stage in range(self.position.stage, len(ANSWERED)):
             after = self.position.after if stage == self.position.stage else 0
-            yield from self._read(stage, self._changed_ids(stage, after))
+            yield from self._read(stage, self._changed_ids(stage, after, bound))
 
     def count(self) -> int:
-        """How many tasks :meth:`changed` will give."""
+        """How many tasks :meth:`changed` will give, about."""
+        if not self.position.since:
+            self._look()
+            return self._begun
         stages = range(self.position.stage, len(ANSWERED))
         return sum(self._count(stage) for stage in stages)
 
@@ -150,7 +160,7 @@ class Feed:
         if not self.position.since:  # everything was read just now
             self._move(replace(self.position, reconciled=time.time()))
         age = time.time() - self.position.reconciled
-        if self._begun <= known <= self._annotations() and 0 <= age < RECONCILE_SECONDS:
+        if self._begun <= known <= self._numbers()[0] and 0 <= age < RECONCILE_SECONDS:
             return
         counts = self._store.counts()
         there: set[int] = set()
@@ -168,20 +178,21 @@ class Feed:
         self._store.forget(tasks=set(counts) - there)
         self._move(replace(self.position, unread=unread, reconciled=time.time()))
 
-    def _all_tasks(self) -> list[int]:
-        """Ids of all tasks of the project; empty where most are open, or some not known here."""
+    def _beyond(self, newest: int) -> list[int]:
+        """Tasks made after one; none where most are open, or some task is not known here."""
         known = self._pushed()
-        if len(known) > 2 * self._begun:
-            return []
-        path = f"/api/projects/{self._project}/"
-        found = self._client.get(path, include="task_number")
-        return sorted(known) if len(known) == found["task_number"] else []
+        beyond = sorted(one for one in known if one > newest)
+        unread = self._begun - len(self._store) - self.position.unread
+        is_whole = len(known) == self._made
+        return beyond if is_whole and len(beyond) <= MOSTLY * unread else []
 
-    def _changed_ids(self, stage: int, after: int) -> Iterator[list[int]]:
+    def _changed_ids(
+        self, stage: int, after: int, bound: list[dict[str, Any]]
+    ) -> Iterator[list[int]]:
         """Ids of the tasks to be read, rising; those read in their present state are left out."""
         read = self._store.read_since(self._from) if self._from else {}
         pages = self._client.sweep(
-            self._project, *self._conditions(stage),
+            self._project, _more(stage), *changed_after(self._from), *bound,
             after=after, size=ID_PAGE, include="id,updated_at",
         )  # fmt: skip
         return (
@@ -210,12 +221,15 @@ class Feed:
         answer = self._client.get(
             "/api/tasks", project=self._project, page_size=len(ids),
             query=json.dumps({"filters": these}), fields="all", include=FIELDS,
+            resolve_uri="false",
         )  # fmt: skip
         return list(answer["tasks"])
 
     def _exported(self, ids: list[int]) -> Tasks:
         query = "&".join(f"ids[]={one}" for one in ids)
-        path = f"/api/projects/{self._project}/export?exportType=JSON&{query}"
+        # To leave out unanswered ones takes the server a tenth longer than to send them.
+        options = "exportType=JSON&download_all_tasks=true"
+        path = f"/api/projects/{self._project}/export?{options}&{query}"
         try:
             return [self._with_drafts(task) for task in self._client.get(path)]
         except TooLargeError:
@@ -235,16 +249,13 @@ class Feed:
             drafts.append(draft)
         return task | {"predictions": [draft for draft in drafts if draft]}
 
-    def _conditions(self, stage: int) -> list[dict[str, Any]]:
-        return [_more(stage), *changed_after(self._from)]
-
     @property
     def _from(self) -> str:
         """Changes before this time were read; empty: none were."""
         return earlier(self.position.since, OVERLAP) if self.position.since else ""
 
     def _count(self, stage: int) -> int:
-        query = to_query(*self._conditions(stage))
+        query = to_query(_more(stage), *changed_after(self._from))
         answer = self._client.get(
             "/api/tasks", project=self._project, page_size=1, query=query, include="id"
         )
@@ -258,11 +269,16 @@ class Feed:
         )["tasks"]
         return str(tasks[0]["updated_at"]) if tasks else self.position.since
 
-    def _annotations(self) -> int:
-        names = ("total_annotations_number", "skipped_annotations_number")
+    def _look(self) -> None:
+        """How many annotations and tasks there are when the sweep begins."""
+        if self._begun < 0:
+            self._begun, self._made = self._numbers()
+
+    def _numbers(self) -> tuple[int, int]:
+        names = ("total_annotations_number", "skipped_annotations_number", "task_number")
         path = f"/api/projects/{self._project}/"
-        found = self._client.get(path, include=",".join(names))
-        return sum(int(found[name]) for name in names)
+        given, skipped, tasks = map(self._client.get(path, include=",".join(names)).get, names)
+        return int(given) + int(skipped), int(tasks)
 
     def _move(self, position: Position) -> None:
         self.position = position

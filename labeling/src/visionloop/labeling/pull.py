@@ -19,9 +19,15 @@ from visionloop.core.failpoints import failpoint
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import connect
-from visionloop.labeling.decisions import MADE_OF_THEM, DecisionStore, open_decisions
+from visionloop.labeling.decisions import (
+    MADE_OF_THEM,
+    Decision,
+    DecisionStore,
+    open_decisions,
+)
 from visionloop.labeling.feed import Feed
 from visionloop.labeling.finder_precision import update_finder
+from visionloop.labeling.garbage import rarely_searched
 from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
@@ -85,12 +91,15 @@ def pull(*, workspace: Workspace) -> PullReport:
     from visionloop.data.formats import coco
 
     project, params = load_params(workspace)
-    with only_one(workspace, "pull", wait=PATIENCE_SECONDS), open_decisions(workspace) as store:
+    with (
+        only_one(workspace, "pull", wait=PATIENCE_SECONDS),
+        open_decisions(workspace) as store,
+        rarely_searched(),
+    ):
         client = connect(workspace)
         found = find_project(client, project)
         people = {row["id"]: row["email"] for row in client.get("/api/users/")}
-        images = _images(workspace)
-        sizes = {one: (image.width, image.height) for one, image in images.items()}
+        names, sizes = _images(workspace)
         feed = Feed(client, found["id"], store, partial(_pushed, workspace, found["id"]))
         read = _bring(feed, Reader(project, people, sizes), store)
         report = _made_before(workspace, store, project, params)
@@ -98,7 +107,7 @@ def pull(*, workspace: Workspace) -> PullReport:
             totals = _Totals(skipped=store.skipped())
             coco.save_ordered(
                 workspace.studio_annotations,
-                _looked_at(store.answered_samples(), images),
+                _looked_at(store.answered_samples(), names, sizes),
                 _statements(_verdicts(store, params), totals),
                 project.classes,
             )
@@ -157,30 +166,30 @@ def _store(
     tasks: Iterable[dict[str, Any]], reader: Reader, store: DecisionStore, problems: list[str]
 ) -> Iterator[int]:
     """Store a page whole; a task that is not understood keeps what was known of it."""
-    rows, gone, read = [], [], {}
+    rows: list[Decision] = []
+    read: dict[int, str] = {}
     for task in tasks:
         decisions, wrong = reader.read(task)
         problems += wrong
         if not wrong:
             rows += decisions
             read[task["id"]] = task["updated_at"]
-            there = {row.annotation for row in decisions}
-            gone += [one for one in store.annotations_of(task["id"]) if one not in there]
         yield task["id"]
+    gone = store.annotations_of(read) - {row.annotation for row in rows}
     store.put(rows, read=read)
     store.forget(annotations=gone)
     failpoint("labeling.pull")
 
 
-def _images(workspace: Workspace) -> dict[str, CocoImage]:
-    """Sample id to its file and size."""
-    from visionloop.data.formats.coco import CocoImage
+def _images(workspace: Workspace) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
+    """Sample id to its file's name, and to its width and height."""
     from visionloop.data.raw import read_samples
 
     frame = read_samples(workspace)
     ids, names = frame["sample_id"].tolist(), frame["file_name"].tolist()
     widths, heights = (frame[side].astype(int).tolist() for side in ("width", "height"))
-    return dict(zip(ids, map(CocoImage, ids, names, widths, heights), strict=True))
+    sizes = zip(widths, heights, strict=True)
+    return dict(zip(ids, names, strict=True)), dict(zip(ids, sizes, strict=True))
 
 
 @dataclass
@@ -211,16 +220,18 @@ def _verdicts(store: DecisionStore, params: LabelingParams) -> Iterator[Verdict]
 
 
 def _looked_at(
-    samples: Iterator[str], images: dict[str, CocoImage]
+    samples: Iterator[str], names: dict[str, str], sizes: dict[str, tuple[int, int]]
 ) -> Iterator[tuple[CocoImage, bool]]:
+    from visionloop.data.formats.coco import CocoImage
+
     for one in samples:
-        if one not in images:
+        if one not in names:
             raise DataError(
                 f"sample {one[:12]}",
                 "was answered in Label Studio and is not in data/raw",
                 "import it again, or delete its tasks in Label Studio",
             )
-        yield images[one], True
+        yield CocoImage(one, names[one], *sizes[one]), True
 
 
 def _statements(verdicts: Iterator[Verdict], totals: _Totals) -> Iterator[Annotation]:

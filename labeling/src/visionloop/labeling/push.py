@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,10 @@ from visionloop.core.errors import DataError
 from visionloop.core.failpoints import failpoint
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
-from visionloop.labeling.client import StudioClient, TooLargeError, UncertainError, connect
+from visionloop.labeling.client import StudioClient, connect
+from visionloop.labeling.delivery import Rows, send_tasks
 from visionloop.labeling.drafts import Drafter, load_drafter
+from visionloop.labeling.garbage import rarely_searched
 from visionloop.labeling.ledger import Entry, Ledger, open_ledger
 from visionloop.labeling.params import LabelingParams, load_params
 from visionloop.labeling.project import find_project
@@ -25,19 +27,13 @@ from visionloop.labeling.tasks import Draft, build_task, is_control, sync
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["PushReport", "push", "send_tasks"]
+__all__ = ["PushReport", "push"]
 
-Rows = list[dict[str, Any]]
-Tasks = list[dict[str, Any]]
 Sent = list[tuple[int, dict[str, Any]]]
 
 UNDRAFTED = 5
 """So many times more tasks go into a request where drafting does not take most of the time: each
 one costs the server .1 s of waiting for its disk."""
-
-TRIES = 3
-LOOKS_AGAIN = (1.0, 3.0, 6.0)
-"""Seconds after an answer that was lost: a server behind a proxy may still be at work."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +81,14 @@ def push(*, workspace: Workspace) -> PushReport:
     """
     project, params = load_params(workspace)
     selected = _read_selection(workspace)
-    with only_one(workspace, "push", wait=PATIENCE_SECONDS), open_ledger(workspace) as ledger:
+    with (
+        only_one(workspace, "push", wait=PATIENCE_SECONDS),
+        open_ledger(workspace) as ledger,
+        rarely_searched(),
+    ):
         client = connect(workspace)
         found = find_project(client, project)
-        sync(ledger, client, found["id"])
+        sync(ledger, client, found["id"], count=found["task_number"])
         todo = selected[~selected["sample_id"].isin(ledger.of_look("first").keys())]
         drafter = load_drafter(workspace, project, params)
         sender = _Sender(workspace, client, found["id"], ledger, drafter, params)
@@ -105,65 +105,6 @@ def push(*, workspace: Workspace) -> PushReport:
         url=f"{client.url}/projects/{found['id']}/data",
         gone=sender.gone,
     )
-
-
-def send_tasks(
-    client: StudioClient, project_id: int, tasks: Tasks, left: Callable[[Tasks], Tasks]
-) -> Sent:
-    """Import tasks, each once whatever happens on the way.
-
-    A request that the server finds too large is halved. After one whose answer was lost,
-    ``left`` says which tasks did not arrive; only those are sent again.
-
-    Parameters
-    ----------
-    client : StudioClient
-    project_id : int
-    tasks : list of dict
-        As :func:`visionloop.labeling.tasks.build_task` makes them.
-    left : callable
-        Asks the server which of these tasks it does not have.
-
-    Returns
-    -------
-    list of (int, dict)
-        Id and content of the tasks whose ids the server told; others ``left`` has learnt of.
-
-    Raises
-    ------
-    TooLargeError
-        If even one task is too large.
-    UnreachableError
-        If the server does not answer any more, or loses its answer three times.
-    """
-    for attempt in range(1, TRIES + 1):
-        if not tasks:
-            return []
-        try:
-            answer = client.post(f"/api/projects/{project_id}/import", tasks, return_task_ids=True)
-            return list(zip(answer["task_ids"], tasks, strict=True))
-        except TooLargeError:
-            if len(tasks) == 1:
-                raise
-            middle = len(tasks) // 2
-            return [
-                *send_tasks(client, project_id, tasks[:middle], left),
-                *send_tasks(client, project_id, tasks[middle:], left),
-            ]
-        except UncertainError:
-            tasks = _wait_for(tasks, left)
-            if tasks and attempt == TRIES:
-                raise
-    return []
-
-
-def _wait_for(tasks: Tasks, left: Callable[[Tasks], Tasks]) -> Tasks:
-    for wait in LOOKS_AGAIN:
-        time.sleep(wait)
-        tasks = left(tasks)
-        if not tasks:
-            break
-    return tasks
 
 
 @dataclass
@@ -203,18 +144,18 @@ class _Sender:
 
     def _present(self, batch: Rows) -> Rows:
         """Rows whose image file is there."""
-        present = [row for row in batch if (self.workspace.images / row["file_name"]).is_file()]
+        folder = str(self.workspace.images)
+        present = [row for row in batch if os.path.isfile(os.path.join(folder, row["file_name"]))]
         if len(present) < len(batch):
             there = {row["sample_id"] for row in present}
             self.gone += [row["sample_id"] for row in batch if row["sample_id"] not in there]
         return present
 
-    def _tasks(self, rows: Rows) -> Tasks:
+    def _tasks(self, rows: Rows) -> Rows:
         drafts: list[Draft | None] = [None] * len(rows)
         if self.drafter is not None:
-            drafts = self.drafter.draft_each(
-                [self.workspace.images / row["file_name"] for row in rows]
-            )
+            folder = self.workspace.images
+            drafts = self.drafter.draft_each([folder / row["file_name"] for row in rows])
         return [
             build_task(
                 row,
@@ -227,7 +168,7 @@ class _Sender:
             for row, draft in zip(rows, drafts, strict=True)
         ]
 
-    def _left(self, tasks: Tasks) -> Tasks:
+    def _left(self, tasks: Rows) -> Rows:
         self.lost_answers += 1
         sync(self.ledger, self.client, self.project_id)
         there = self.ledger.of_look("first")

@@ -16,6 +16,7 @@ from visionloop.core.failpoints import failpoint
 from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import StudioClient
+from visionloop.labeling.delivery import send_drafts
 from visionloop.labeling.drafts import Drafter
 from visionloop.labeling.ledger import Ledger
 from visionloop.labeling.params import LabelingParams
@@ -116,7 +117,8 @@ class Redrafting:
 
     def _send(self, predictions: Tasks) -> int:
         if predictions:
-            self.client.post(f"/api/projects/{self.project_id}/import/predictions", predictions)
-            self.ledger.set_draft((row["task"] for row in predictions), self.drafter.version)
+            version = self.drafter.version
+            send_drafts(self.client, self.project_id, predictions, version)
+            self.ledger.set_draft((row["task"] for row in predictions), version)
             failpoint("labeling.redraft")
         return len(predictions)

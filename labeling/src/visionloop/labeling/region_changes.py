@@ -49,6 +49,8 @@ def _pair(drafts: list[Region], answers: list[Region]) -> list[int | None]:
             partners.append(by_key.pop(answer.key, None))
     free = [n for n, draft in enumerate(drafts) if draft.xyxy is not None and n not in partners]
     open_ = [n for n, answer in enumerate(answers) if answer.xyxy and partners[n] is None]
+    if not free or not open_:
+        return partners
     boxes = [np.array([rows[n].xyxy for n in ids], np.float32).reshape(-1, 4)
              for rows, ids in ((drafts, free), (answers, open_))]  # fmt: skip
     for draft, answer_number, _ in match_boxes(boxes[0], boxes[1], min_iou=0.5):

@@ -85,7 +85,14 @@ class Region:
 
 def read_region(content: Mapping[str, Any]) -> Region:
     """A region as JSON keeps its fields: lists where it has tuples."""
-    return Region(**{name: _to_tuples(value) for name, value in content.items()})
+    xyxy, polygon = content["xyxy"], content.get("polygon", ())
+    return Region(
+        **{
+            **content,
+            "xyxy": None if xyxy is None else tuple(xyxy),
+            "polygon": tuple(map(tuple, polygon)),
+        }
+    )
 
 
 def from_prediction(
@@ -285,7 +292,3 @@ def _to_percent(xyxy: XYXY, width: int, height: int) -> dict[str, Any]:
 def _four(values: Any) -> XYXY:
     x1, y1, x2, y2 = (float(value) for value in values)
     return x1, y1, x2, y2
-
-
-def _to_tuples(value: Any) -> Any:
-    return tuple(_to_tuples(one) for one in value) if isinstance(value, list) else value

@@ -12,6 +12,7 @@ from visionloop.core.files import canonical_json, sha256_of_bytes
 from visionloop.core.tables import FINDINGS, read_table
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import connect
+from visionloop.labeling.delivery import Rows, send_tasks
 from visionloop.labeling.doubts import (
     Asked,
     Doubt,
@@ -100,8 +101,14 @@ def issues(*, workspace: Workspace, limit: int | None = None) -> IssuesReport:
         version = found["model_version"] or f"{project.model}@second-look"
         interface = interface_of(project, params.interface)
         tasks = _tasks(workspace, interface, todo, len(now), fingerprint, version)
+
+        def missing(rows: Rows) -> Rows:
+            there = list_looks(client, found["id"], is_second)
+            have = {look.sample_id for look in there if look.findings == fingerprint}
+            return [row for row in rows if row["data"]["sample_id"] not in have]
+
         for start in range(0, len(tasks), params.batch):
-            client.post(f"/api/projects/{found['id']}/import", tasks[start : start + params.batch])
+            send_tasks(client, found["id"], tasks[start : start + params.batch], missing)
         show_drafts_of(client, found["id"], version)
         sync(ledger, client, found["id"])
     return IssuesReport(

@@ -53,6 +53,8 @@ def from_rectangle(
     across, down = _shown_size(width, height, turn)
     x, y = value["x"] * across / 100, value["y"] * down / 100
     w, h = value["width"] * across / 100, value["height"] * down / 100
+    if not turn and not value.get("rotation"):  # almost all are: no corners need be turned
+        return bounds([_clipped([(x, y), (x + w, y + h)], width, height)]), ()
     angle = math.radians(value.get("rotation") or 0)
     cos, sin = math.cos(angle), math.sin(angle)
     corners = [(x + a * w * cos - b * h * sin, y + a * w * sin + b * h * cos)
@@ -162,11 +164,11 @@ def _unturned(points: Points, width: int, height: int, turn: int) -> Points:
 
 
 def _clipped(points: Points, width: int, height: int) -> Ring:
-    return tuple(
-        number
-        for x, y in points
-        for number in (min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height)))
-    )
+    right, bottom = float(width), float(height)
+    ring: list[float] = []
+    for x, y in points:
+        ring += (min(max(x, 0.0), right), min(max(y, 0.0), bottom))
+    return tuple(ring)
 
 
 def _doubled(ring: Ring) -> Ring:

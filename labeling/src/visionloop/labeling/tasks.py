@@ -158,17 +158,25 @@ def list_looks(client: StudioClient, project_id: int, *conditions: dict[str, Any
     return looks
 
 
-def sync(ledger: Ledger, client: StudioClient, project_id: int) -> None:
+def sync(
+    ledger: Ledger, client: StudioClient, project_id: int, *, count: int | None = None
+) -> None:
     """Learn what was made and deleted on the server; see :mod:`visionloop.labeling.ledger`.
+
+    ``count`` is how many tasks the project has, where the caller has just been told.
 
     An import may have reached the server although its answer never came back. Where a
     sample has two first or second looks nevertheless, the younger unanswered one is removed.
     """
     if ledger.note("project") != str(project_id):
         ledger.clear(project_id)
+    if count == len(ledger) == 0:
+        return
     _learn(ledger, client, project_id, after=ledger.newest())
-    found = client.get(f"/api/projects/{project_id}/", include="task_number")
-    if found["task_number"] != len(ledger):
+    if count is None:
+        path = f"/api/projects/{project_id}/"
+        count = client.get(path, include="task_number")["task_number"]
+    if count != len(ledger):
         seen: set[int] = set()
         for tasks in client.sweep(project_id, size=PAGE, include="id"):
             seen.update(task["id"] for task in tasks)

@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,29 @@ def _json_list(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """The pieces of a JSON list two levels deep, as :func:`write_json` would write it."""
     is_first = True
     for row in rows:
-        text = json.dumps(row, indent=2, ensure_ascii=False, allow_nan=False)
-        yield ("[\n    " if is_first else ",\n    ") + text.replace("\n", "\n    ")
+        yield ("[\n    " if is_first else ",\n    ") + _indented(row, "\n    ")
         is_first = False
     yield "[]" if is_first else "\n  ]"
+
+
+def _indented(value: Any, margin: str) -> str:
+    """As ``json.dumps`` says it with an indent of two, in a quarter of its time.
+
+    ``margin`` is the line break and the spaces before the line that the value ends on.
+    """
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        return repr(value)
+    inner = margin + "  "
+    if value and isinstance(value, dict):
+        pairs = [
+            f"{encode_basestring(name)}: {_indented(one, inner)}" for name, one in value.items()
+        ]
+        return f"{{{inner}{f',{inner}'.join(pairs)}{margin}}}"
+    if value and isinstance(value, list):
+        return f"[{inner}{f',{inner}'.join([_indented(one, inner) for one in value])}{margin}]"
+    return json.dumps(value, allow_nan=False)
 
 
 def load(path: Path) -> tuple[list[CocoImage], list[Annotation], list[str]]:

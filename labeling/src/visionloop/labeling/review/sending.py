@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from visionloop.core.config import ProjectParams
@@ -15,8 +16,10 @@ from visionloop.core.progress import track
 from visionloop.core.workspace import Workspace
 from visionloop.labeling.client import StudioClient, connect
 from visionloop.labeling.decisions import Decision, load_decisions
+from visionloop.labeling.delivery import send_tasks
 from visionloop.labeling.params import load_params
 from visionloop.labeling.project import find_project
+from visionloop.labeling.queries import condition
 from visionloop.labeling.redraft import show_drafts_of
 from visionloop.labeling.review.agreement import compare_pairs, weak_classes
 from visionloop.labeling.review.assigning import Assigner, move_open
@@ -100,7 +103,7 @@ def review(*, workspace: Workspace) -> ReviewReport:
             named.update(round_.assigner.reviewers)
         ensure_tabs(client, found["id"], named)
         for batch in _batches([*opinions, *disputes], params.batch):
-            client.post(f"/api/projects/{found['id']}/import", batch)
+            send_tasks(client, found["id"], batch, partial(round_.left, client, found["id"]))
             failpoint("labeling.review")
         if disputes:
             show_drafts_of(client, found["id"], round_.version)
@@ -163,6 +166,13 @@ class _Round:
             ),
             version=found["model_version"] or f"{project.model}@review",
         )
+
+    def left(self, client: StudioClient, project_id: int, tasks: Tasks) -> Tasks:
+        """Tasks of this run that the server does not have."""
+        newest = max((row.task for rows in self.looks.values() for row in rows), default=0)
+        made = list_looks(client, project_id, condition("id", "greater", "Number", newest))
+        have = {(row.look, row.sample_id) for row in made}
+        return [row for row in tasks if (row["data"]["look"], row["data"]["sample_id"]) not in have]
 
     def opinions(self) -> tuple[Tasks, int, int]:
         """Tasks to send for a second opinion; how many of them again; how many wait."""

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pandas
@@ -18,15 +12,13 @@ import pytest
 from visionloop.core.config import load_project
 from visionloop.core.errors import DataError, UnreachableError
 from visionloop.core.tables import SAMPLES, read_table, write_table
-from visionloop.core.workspace import Workspace
 from visionloop.labeling import feed, server
-from visionloop.labeling import push as pushing
 from visionloop.labeling.client import TooLargeError, connect
 from visionloop.labeling.ledger import open_ledger
 from visionloop.labeling.project import find_project, find_tab, setup
 from visionloop.labeling.pull import pull
 from visionloop.labeling.push import push
-from visionloop.labeling.state import credentials, read_address, save_address, save_token
+from visionloop.labeling.state import credentials, save_address, save_token
 from visionloop.labeling.tasks import build_task, is_control, list_looks, sync
 
 HOSTILE = [
@@ -39,121 +31,6 @@ HOSTILE = [
     "plus+space .png",
     "%2e%2e%2fparams.png",
 ]
-
-
-@dataclass
-class Faults:
-    """Which requests fail, and how.
-
-    Attributes
-    ----------
-    largest : int or None
-        Bytes of a body beyond which the answer is 413.
-    longest : int or None
-        Characters of an export's address beyond which the answer is 414.
-    after : list of str or int
-        For coming imports, after they were carried out: a status to answer, "drop" to break
-        the connection, "" to answer as usual.
-    before : list of int
-        For coming imports, instead of carrying them out: a status to answer; 0 carries it out.
-    then : callable or None
-        Called after an import whose connection is dropped.
-    imports : list of int
-        Tasks of each import that was carried out.
-    """
-
-    largest: int | None = None
-    longest: int | None = None
-    after: list[str | int] = field(default_factory=list)
-    before: list[int] = field(default_factory=list)
-    then: Callable[[], None] | None = None
-    imports: list[int] = field(default_factory=list)
-
-
-@contextmanager
-def faulty(workspace: Workspace) -> Iterator[Faults]:
-    """The workspace talks to its Label Studio through the proxy inside the block."""
-    real = read_address(workspace)
-    faults = Faults()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-        def do_GET(self) -> None:
-            self._handle()
-
-        do_POST = do_PATCH = do_DELETE = do_GET
-
-        def _handle(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            is_import = self.command == "POST" and self.path.partition("?")[0].endswith("/import")
-            if faults.largest is not None and len(body) > faults.largest:
-                return self._answer(413, b"<html>Request Entity Too Large</html>")
-            is_export = self.path.partition("?")[0].endswith("/export")
-            if is_export and faults.longest is not None and len(self.path) > faults.longest:
-                return self._answer(414, b"<html>Request-URI Too Large</html>")
-            if is_import and faults.before and (status := faults.before.pop(0)):
-                return self._answer(status, b"<html>Bad Gateway</html>")
-            headers = {
-                k: v for k, v in self.headers.items() if k in ("Authorization", "Content-Type")
-            }
-            answer = httpx.request(
-                self.command, real.url + self.path, content=body, headers=headers, timeout=120
-            )
-            if is_import and answer.status_code < 300:
-                faults.imports.append(answer.json()["task_count"])
-                if faults.after and (what := faults.after.pop(0)):
-                    if what == "drop":
-                        self.close_connection = True
-                        if faults.then is not None:
-                            faults.then()
-                        return self.connection.close()
-                    return self._answer(int(what), b"<html>Gateway Time-out</html>")
-            return self._answer(answer.status_code, answer.content)
-
-        def _answer(self, status: int, content: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(content)
-
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    save_address(workspace, replace(real, url=f"http://127.0.0.1:{proxy.server_address[1]}"))
-    try:
-        yield faults
-    finally:
-        save_address(workspace, real)
-        proxy.shutdown()
-        proxy.server_close()
-
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch) -> None:
-    monkeypatch.setattr(pushing, "LOOKS_AGAIN", (0.1, 0.2))
-
-
-@pytest.fixture
-def desk(studio, tmp_path):
-    """A project of its own: the same Label Studio and images, its own samples table."""
-    root = tmp_path
-    (root / "data" / "raw").mkdir(parents=True)
-    (root / "studio").mkdir()
-    (root / "data" / "raw" / "images").symlink_to(studio.cells.images)
-    for name in ("server.json", "credentials.json"):
-        shutil.copy(studio.cells.studio_state / name, root / "studio" / name)
-    workspace = type(studio.cells)(root)
-    text = studio.cells.params.read_text()
-    model = load_project(studio.cells.params).model
-    workspace.params.write_text(text.replace(model, f"desk-{root.name}"))
-    shutil.copytree(studio.cells.package, workspace.package)
-    write_samples(workspace, samples_of(studio))
-    setup(workspace=workspace)
-    return replace(studio, cells=workspace, boards=workspace)
 
 
 def samples_of(studio) -> pandas.DataFrame:
@@ -178,7 +55,7 @@ def counted(workspace) -> Counter:
     return Counter(row.sample_id for row in list_looks(connect(workspace), number(workspace)))
 
 
-def test_a_request_that_is_too_large_is_halved(desk) -> None:
+def test_a_request_that_is_too_large_is_halved(desk, faulty) -> None:
     desk.select(desk.cells, desk.ids[:10])
     with faulty(desk.cells) as faults:
         faults.largest = 3000
@@ -188,7 +65,7 @@ def test_a_request_that_is_too_large_is_halved(desk) -> None:
     assert push(workspace=desk.cells).pushed == 0
 
 
-def test_an_export_whose_address_is_too_long_is_halved(desk, monkeypatch) -> None:
+def test_an_export_whose_address_is_too_long_is_halved(desk, faulty, monkeypatch) -> None:
     monkeypatch.setattr(feed, "FEW", 0)
     desk.select(desk.cells, desk.ids[:7])
     push(workspace=desk.cells)
@@ -198,11 +75,13 @@ def test_an_export_whose_address_is_too_long_is_halved(desk, monkeypatch) -> Non
     for task in list(client.tasks(project=project, include="id")):
         client.post(f"/api/tasks/{task['id']}/annotations/", content)
     with faulty(desk.cells) as faults:
-        faults.longest = len(f"/api/projects/{project}/export?exportType=JSON") + 3 * 12
+        faults.longest = (
+            len(f"/api/projects/{project}/export?exportType=JSON&download_all_tasks=true") + 3 * 12
+        )
         assert pull(workspace=desk.cells).samples == 7
 
 
-def test_a_single_task_that_is_too_large_is_told(desk) -> None:
+def test_a_single_task_that_is_too_large_is_told(desk, faulty) -> None:
     desk.select(desk.cells, desk.ids[:2])
     with faulty(desk.cells) as faults:
         faults.largest = 400
@@ -212,7 +91,7 @@ def test_a_single_task_that_is_too_large_is_told(desk) -> None:
 
 
 @pytest.mark.parametrize("failure", [504, 502, "drop"])
-def test_an_import_whose_answer_is_lost_is_not_repeated(desk, failure) -> None:
+def test_an_import_whose_answer_is_lost_is_not_repeated(desk, faulty, failure) -> None:
     desk.select(desk.cells, desk.ids[:20])
     with faulty(desk.cells) as faults:
         faults.after = ["", failure]
@@ -221,7 +100,7 @@ def test_an_import_whose_answer_is_lost_is_not_repeated(desk, failure) -> None:
     assert counted(desk.cells) == Counter(desk.ids[:20])
 
 
-def test_an_import_that_never_arrived_is_repeated(desk) -> None:
+def test_an_import_that_never_arrived_is_repeated(desk, faulty) -> None:
     desk.select(desk.cells, desk.ids[:10])
     with faulty(desk.cells) as faults:
         faults.before = [504, 0]
@@ -230,7 +109,7 @@ def test_an_import_that_never_arrived_is_repeated(desk) -> None:
     assert counted(desk.cells) == Counter(desk.ids[:10])
 
 
-def test_a_server_that_never_takes_an_import_is_told_after_a_few_tries(desk) -> None:
+def test_a_server_that_never_takes_an_import_is_told_after_a_few_tries(desk, faulty) -> None:
     desk.select(desk.cells, desk.ids[:10])
     with faulty(desk.cells) as faults:
         faults.before = [502] * 9
@@ -404,7 +283,7 @@ def test_the_control_share_is_shown_without_drafts_and_stays_so(desk, new_packag
     assert [(row.is_control, row.draft) for row in load_decisions(desk.cells)] == [(True, None)]
 
 
-def test_a_server_killed_in_the_middle_of_a_push_loses_and_doubles_nothing(desk) -> None:
+def test_a_server_killed_in_the_middle_of_a_push_loses_and_doubles_nothing(desk, faulty) -> None:
     """The second import is carried out, and the server dies before it answers."""
     home = studio_of(desk)
     running = server.status(home).address

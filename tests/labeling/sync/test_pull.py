@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
+from visionloop.core import failpoints
 from visionloop.core.config import load_project
 from visionloop.core.errors import DataError
 from visionloop.data.formats import coco
@@ -113,6 +115,44 @@ def test_many_answers_come_by_export_and_say_the_same(desk, monkeypatch) -> None
     assert {row.draft for row in listed if not row.is_skipped} == {
         task["predictions"][0]["id"] for task in tasks[:5]
     }
+
+
+def test_what_was_pushed_since_is_read_unlisted_and_older_changes_with_it(
+    desk, monkeypatch
+) -> None:
+    """Also after a kill between two pages of it."""
+    monkeypatch.setattr(feed, "OVERLAP", 0.0)
+    numbers = answer(desk, desk.ids[:8])
+    pull(workspace=desk.cells)
+    desk.select(desk.cells, desk.ids[:20])
+    push(workspace=desk.cells)
+    answer(desk, desk.ids[8:18], "defective")
+    client, _ = client_of(desk)
+    client.patch(f"/api/annotations/{numbers[0]}/", content("defective"))
+    client.request("DELETE", f"/api/annotations/{numbers[1]}/")
+    listed: list[int] = []
+    sweep = StudioClient.sweep
+
+    def watched(self, *arguments, **named):
+        for page in sweep(self, *arguments, **named):
+            listed.extend(task["id"] for task in page)
+            yield page
+
+    monkeypatch.setattr(StudioClient, "sweep", watched)
+    monkeypatch.setattr(feed, "FEW", 3)
+    monkeypatch.setattr(feed, "EXPORT_PAGE", 4)
+    monkeypatch.setattr(failpoints, "_passages", Counter())
+    monkeypatch.setenv("VISIONLOOP_FAILPOINT", "labeling.pull:interrupt:2")
+    with pytest.raises(KeyboardInterrupt):
+        pull(workspace=desk.cells)
+    monkeypatch.delenv("VISIONLOOP_FAILPOINT")
+    assert len(load_decisions(desk.cells)) == 8 + 8
+    assert not listed
+    pull(workspace=desk.cells)
+    wanted = dict.fromkeys(desk.ids[2:8], "functional") | dict.fromkeys(desk.ids[8:18], "defective")
+    assert said(desk) == wanted | {desk.ids[0]: "defective"}
+    answer(desk, desk.ids[18:20])
+    assert pull(workspace=desk.cells).read == 2
 
 
 def test_edited_and_deleted_answers_and_deleted_tasks_are_reflected(desk) -> None:

@@ -44,8 +44,10 @@ def make_template_defects(
     for one in real:
         take_place(taken, one.xyxy)
     objects: list[MadeObject] = []
+    kinds = sorted(params.defects)
+    chances = _chances(kinds, params.often)
     for _ in range(draw_count(params, generator)):
-        kind = str(generator.choice(sorted(params.defects)))
+        kind = str(generator.choice(kinds, p=chances))
         drawn = draw_defect(template, kind, generator, sizes=sizes, board=board, taken=taken)
         if drawn is None:
             continue
@@ -56,6 +58,14 @@ def make_template_defects(
         return None
     done = _paint(image, template.copper, board)
     return MadeSample(done, (*real, *objects), sources, licence)
+
+
+def _chances(kinds: list[str], often: dict[str, float]) -> NDArray[np.float64] | None:
+    """How likely each kind is; None for all alike."""
+    if not often:
+        return None
+    weights = np.array([often.get(kind, 1.0) for kind in kinds])
+    return np.asarray(weights / weights.sum(), np.float64)
 
 
 def _on_it(source: Source) -> list[MadeObject]:

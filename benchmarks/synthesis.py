@@ -48,14 +48,17 @@ Mix and turning were chosen on whole groups of training boards that were held ou
 such pairs of groups half of the made samples turned gave .546, none turned .517, the 50 alone
 .501, all turned or more clean boards less than none.
 """
+OFTEN = {"open": 1.5, "short": 2.0}
+"""The kinds that detectors find worst."""
 RECIPES: tuple[tuple[str, RecipeParams], ...] = (
     # more defects on the 50 themselves, whose own boxes stay
     (
         "template_defects",
         TemplateDefectParams(
             name="onreal",
-            count=400,
-            per_image=[6, 14],
+            count=260,
+            per_image=[14, 28],
+            often=OFTEN,
             templates="samples",
             turned_share=0.5,
         ),
@@ -63,15 +66,17 @@ RECIPES: tuple[tuple[str, RecipeParams], ...] = (
     # many defects on clean boards: an image pass teaches more
     (
         "template_defects",
-        TemplateDefectParams(name="clean", count=250, per_image=[8, 18], turned_share=0.5),
+        TemplateDefectParams(
+            name="clean", count=150, per_image=[18, 36], often=OFTEN, turned_share=0.5
+        ),
     ),
     # real defects of the 50 on clean boards, where the surroundings match
     (
         "paste",
         PasteParams(
             name="pasted",
-            count=120,
-            per_image=[8, 16],
+            count=60,
+            per_image=[14, 28],
             onto="templates",
             outline="template",
             blend="alpha",

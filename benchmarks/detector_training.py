@@ -26,6 +26,8 @@ from ultralytics import YOLO  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.utils import LOGGER, SETTINGS  # noqa: E402
 
+from visionloop.training.precision import half_precision, lay_out  # noqa: E402
+
 INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 """Reporters of Ultralytics that write outside our folder; switched off in memory only."""
 
@@ -51,6 +53,9 @@ class Budget:
         Their product is the number of image passes.
     batch, image_size : int
     learning_rate : float
+    precision : str
+        ``mixed``: bfloat16 where the processor computes in it, at half the time; ``full``: float32.
+        Every side of a comparison takes the same.
     """
 
     epochs: int = 12
@@ -58,6 +63,7 @@ class Budget:
     batch: int = 8
     image_size: int = 320
     learning_rate: float = 0.001
+    precision: str = "full"
 
 
 def write_pictures(folder: Path, pictures: dict[str, Picture]) -> list[str]:
@@ -169,9 +175,23 @@ def train_detector(
             loader.reset = lambda: None  # there are no workers to start again
             return loader
 
+        def _setup_train(self) -> None:
+            set_up: Any = super()._setup_train
+            set_up()
+            lay_out(self.model)
+
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            done: dict[str, Any] = super().preprocess_batch(batch)
+            done["img"] = done["img"].contiguous(memory_format=torch.channels_last)
+            if half is not None:  # as in the product: see families/yolo_training.py
+                torch.set_autocast_dtype("cpu", half)
+                torch.set_autocast_enabled("cpu", True)
+            return done
+
         def final_eval(self) -> None:
             return None
 
+    half = half_precision(budget.precision, "cpu")
     level = LOGGER.level
     LOGGER.setLevel(logging.ERROR)
     dict.update(SETTINGS, dict.fromkeys(INTEGRATIONS, False))

@@ -10,6 +10,7 @@ Every training leaves a result file beside the results, so the script resumes wh
 It needs VISIONLOOP_MIRROR (deeppcb.zip), VISIONLOOP_WEIGHTS (yolov8n-coco.pt) and the extra yolo.
 
     python benchmarks/synthesis.py [--seeds 0 1 2] [--threads 2] [--part general|rare]
+                                   [--precision full|mixed]
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,9 @@ def main() -> None:
     parser.add_argument("--no-training", action="store_true", help="report what is there")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--part", choices=("general", "rare"), help="only this part")
+    parser.add_argument("--precision", choices=("full", "mixed"), default=BUDGET.precision)
     options = parser.parse_args()
+    budget = replace(BUDGET, precision=options.precision)
     if missing := [name for name in NEEDED if name not in os.environ]:
         sys.exit(f"set {' and '.join(missing)}: see the top of {Path(__file__).name}")
     boards = ZippedBoards(Path(os.environ["VISIONLOOP_MIRROR"]) / "deeppcb.zip")
@@ -121,17 +125,17 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {}
     for part in parts:
         for seed in options.seeds:
-            paths = [result_path(folder, part, arm, seed) for arm in ARMS]
+            paths = [result_path(folder, part, arm, seed, budget) for arm in ARMS]
             if options.no_training and not all(path.is_file() for path in paths):
                 say_step(f"{part}, seed {seed}: not trained yet")
                 continue
             for arm in ARMS:
-                result = run_once(boards, folder, part, arm, seed, options.threads)
+                result = run_once(boards, folder, part, arm, seed, options.threads, budget)
                 runs.setdefault(f"{part} {arm}", []).append(result)
     rows = [row for part in parts if f"{part} real" in runs for row in make_rows(part, runs)]
     if options.ceiling:
-        many = run_once(boards, folder, "general", CEILING, 0, options.threads)
-        few = run_once(boards, folder, "general", "real", 0, options.threads)
+        many = run_once(boards, folder, "general", CEILING, 0, options.threads, budget)
+        few = run_once(boards, folder, "general", "real", 0, options.threads, budget)
         rows.append(_row(f"ceiling: mAP50 of {CEILING} images, seed 0", "map50", [few], [many]))
     report = {
         "name": "synthesis",
@@ -145,13 +149,19 @@ def main() -> None:
 
 
 def run_once(
-    boards: ZippedBoards, folder: Path, part: str, arm: str, seed: int, threads: int
+    boards: ZippedBoards,
+    folder: Path,
+    part: str,
+    arm: str,
+    seed: int,
+    threads: int,
+    budget: Budget = BUDGET,
 ) -> dict[str, Any]:
     """One training and its measurement, or what an earlier run left of it."""
-    path = result_path(folder, part, arm, seed)
+    path = result_path(folder, part, arm, seed, budget)
     if path.is_file():
         return dict(read_json(path))
-    say_step(f"{part}, {arm}, seed {seed}: {BUDGET.epochs * BUDGET.pictures_per_epoch} passes")
+    say_step(f"{part}, {arm}, seed {seed}: {budget.epochs * budget.pictures_per_epoch} passes")
     tests = folder / "test"
     if not (tests / "done").is_file():
         write_pictures(tests, {name: _real(boards, name) for name in list_tests(boards)})
@@ -169,22 +179,28 @@ def run_once(
         classes=CLASSES,
         pools=pools,
         shares=SHARES if arm == ARMS[1] else [(1.0,)],
-        budget=BUDGET,
+        budget=budget,
         seed=seed,
         threads=threads,
     )
     measured = measure_detector(
-        checkpoint, tests, classes=CLASSES, image_size=BUDGET.image_size, threads=threads
+        checkpoint, tests, classes=CLASSES, image_size=budget.image_size, threads=threads
     )
     write_json(path, {"part": part, "arm": arm, "seed": seed, "real": names, **measured})
     return dict(read_json(path))
 
 
-def result_path(folder: Path, part: str, arm: str, seed: int) -> Path:
+def result_path(folder: Path, part: str, arm: str, seed: int, budget: Budget = BUDGET) -> Path:
     """Where the result of a training is; its name covers all that decides it."""
-    fixed: list[Any] = [vars(BUDGET), RARE_CLASS if part == "rare" else ""]
+    numbers = dict(vars(budget))
+    # Results from before there was a choice of precision and of `often` stay valid.
+    if budget.precision == "full":
+        del numbers["precision"]
+    fixed: list[Any] = [numbers, RARE_CLASS if part == "rare" else ""]
     if arm == ARMS[1]:
-        fixed += [SHARES, [[kind, one.model_dump()] for kind, one in RECIPES]]
+        recipes = [(kind, one.model_dump()) for kind, one in RECIPES]
+        told = [[kind, {key: one[key] for key in one if one[key] != {}}] for kind, one in recipes]
+        fixed += [SHARES, told]
     key = sha256_of_bytes(canonical_json(fixed))[:10]
     return folder / f"{part}-{arm.replace(' ', '_')}-{seed}-{key}.json"
 

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from visionloop.data.synthesis.board_recipe import make_template_defects
 from visionloop.data.synthesis.board_template import Template
 from visionloop.data.synthesis.boards import draw_template
+from visionloop.data.synthesis.params import TemplateDefectParams
 from visionloop.data.synthesis.template_defects import KINDS, DefectSizes, draw_defect
 
 
@@ -126,3 +128,25 @@ def test_dark_is_copper_on_a_photograph():
     photograph = np.full((60, 80, 3), (90, 200, 210), np.uint8)
     photograph[20:40] = (30, 40, 50)
     assert np.array_equal(Template.of_image(photograph).copper[:, 0], np.arange(60) // 20 == 1)
+
+
+def test_some_kinds_may_be_drawn_more_often():
+    def made(**numbers):
+        params = TemplateDefectParams(
+            name="more", count=1, per_image=[20, 20], templates="drawn", **numbers
+        )
+        samples = [
+            make_template_defects(params, None, np.random.default_rng(seed)) for seed in range(8)
+        ]
+        kinds = [one.class_name for sample in samples for one in sample.objects]
+        return {kind: kinds.count(kind) / len(kinds) for kind in KINDS}
+
+    alike, more = made(), made(often={"short": 4.0})
+    assert more["short"] > 1.8 * alike["short"]
+    assert all(more[kind] > 0 for kind in KINDS)
+
+
+@pytest.mark.parametrize("often", [{"shorts": 2.0}, {"short": 0.0}, {"short": 1000.0}])
+def test_how_often_is_checked(often):
+    with pytest.raises(ValueError, match="often"):
+        TemplateDefectParams(name="more", count=1, often=often)

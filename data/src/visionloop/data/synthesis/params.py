@@ -56,6 +56,11 @@ class TemplateDefectParams(RecipeParams):
         default_factory=lambda: {kind: kind for kind in DEFECT_KINDS},
         description="kind (open, short, mousebite, spur, copper, pin-hole) to class name",
     )
+    often: dict[str, float] = Field(
+        default_factory=dict,
+        description="how many times as often as a kind that is not named here a kind is drawn; "
+        "more of those that the detector finds worst",
+    )
     scale: float = Field(
         default=1.0, gt=0, le=20, description="sizes by those of DeepPCB's 640 pixels"
     )
@@ -66,6 +71,10 @@ class TemplateDefectParams(RecipeParams):
     @model_validator(mode="after")
     def _check_kinds(self) -> TemplateDefectParams:
         _refuse_unknown(self.defects, DEFECT_KINDS)
+        if wrong := sorted(set(self.often) - set(self.defects)):
+            raise ValueError(f"often: {', '.join(wrong)} is not among defects")
+        if any(not 0 < one <= 100 for one in self.often.values()):
+            raise ValueError("often: each number must be above 0, at most 100")
         return self
 
 

@@ -115,8 +115,8 @@ def differing_part(image: Image, template: Image, xyxy: Box) -> Flags:
     bool array (H, W)
     """
     x1, y1, x2, y2 = (max(0, round(value)) for value in xyxy)
-    differs = np.abs(image.astype(int) - template).max(axis=2) > 60
-    part = differs[y1:y2, x1:x2].astype(np.uint8)
+    differs = cv2.absdiff(image[y1:y2, x1:x2], template[y1:y2, x1:x2]).max(axis=2, initial=0) > 60
+    part = differs.astype(np.uint8)
     count, numbered, facts, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
     mask = np.zeros(image.shape[:2], bool)
     if count > 1:

@@ -264,11 +264,11 @@ def _free_spot(
     shape = (room.shape[0], room.shape[1])
     length = _draw_size(sizes.spot, generator)
     breadth = min(length, max(5.0, length * generator.uniform(0.35, 0.9)))
-    rows, columns = np.nonzero(room > breadth / 2 + clearance)
-    if not len(rows):
+    fitting = np.flatnonzero(room > breadth / 2 + clearance)
+    if not len(fitting):
         return None
-    number = int(generator.integers(len(rows)))
-    place = np.array([columns[number], rows[number]], np.float64)
+    row, column = divmod(int(fitting[generator.integers(len(fitting))]), shape[1])
+    place = np.array([column, row], np.float64)
     if generator.random() < 0.5:
         mask = draw_spot(shape, place, size=(length, breadth), generator=generator)
     else:

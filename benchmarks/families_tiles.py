@@ -67,6 +67,18 @@ MOST_FALSE = 0.3
 """AUPRO is the mean overlap of regions up to this share of false pixels (Bergmann et al., 2021)."""
 
 FAMILIES: dict[str, dict[str, Any]] = {
+    "flaws": {
+        "family": "flaws",
+        "weights": "efficientnet-lite0",
+        "image_size": 256,
+        "image_passes": 4000,
+        "batch_size": 8,
+        "learning_rate": 0.0007,
+        "max_gradient": 2.0,
+        "precision": "mixed",
+        "augment": {"strength": "light", "quarter_turns": False},
+        "anomaly": {"top_share": 0.005},
+    },
     "gaussian": {"family": "gaussian", "weights": "efficientnet-lite2", "image_size": 256},
     "patch": {"family": "patch", "weights": "efficientnet-lite0"},
     "autoencoder": {
@@ -149,6 +161,7 @@ def run(tiles: list[RawSample], views: NDArray[np.int64], split: int, name: str)
     bad = np.array([tile.annotations[0].class_name != "Free" for tile in tiles])
     names = split_of(views, bad, split)
     workspace = Workspace(FOLDER / "work" / f"{name}-{split}")
+    recipe = FAMILIES[name]
     make_project(
         workspace,
         tiles,
@@ -157,7 +170,12 @@ def run(tiles: list[RawSample], views: NDArray[np.int64], split: int, name: str)
         annotations=[[Annotation("", CLASSES[int(one)])] for one in bad],
         splits=names.tolist(),
         groups=[f"view{one}" for one in views],
-        training={"mode": "full", "epochs": 1, "anomaly": ANOMALY, **FAMILIES[name]},
+        training={
+            "mode": "full",
+            "epochs": 1,
+            **recipe,
+            "anomaly": ANOMALY | recipe.get("anomaly", {}),
+        },
     )
     workspace.targets.write_text(
         yaml.safe_dump(yaml.safe_load(RECIPE.read_text())["targets"], sort_keys=False)

@@ -68,7 +68,7 @@ def test_gaussians_find_the_spot_and_every_group_votes(surfaces, set_training) -
 
 
 def test_networks_that_know_made_flaws_find_the_spot(surfaces, set_training) -> None:
-    set_training(surfaces, family="flaws", image_passes=480, batch_size=8, learning_rate=0.002,
+    set_training(surfaces, family="flaws", image_passes=240, batch_size=8, learning_rate=0.002,
                  augment={"strength": "none"})  # fmt: skip
     report = train(workspace=surfaces)
     version = load_version(surfaces.version("v1"), surfaces.images)

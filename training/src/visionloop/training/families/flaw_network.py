@@ -14,7 +14,7 @@ WIDTH = 48
 """Channels of the head."""
 RARE = -3.0
 """Logit of a flaw before anything is learned."""
-SOFTNESS, FARTHEST = 4.0, 40.0
+SOFTNESS, FARTHEST = 4.0, 10.0
 """Logits are divided by the one, cut at the other: half precision holds their exponential."""
 
 

@@ -56,9 +56,12 @@ def test_the_loss_falls_where_the_logits_are_right() -> None:
     masks[0, 8:16, 8:16] = 1
     right = torch.full((2, 8, 8), -6.0)
     right[0, 2:4, 2:4] = 6
-    assert float(flaw_loss(right, masks)) < 0.05
-    assert float(flaw_loss(-right, masks)) > 5
-    assert float(flaw_loss(torch.zeros(2, 8, 8), masks)) > float(flaw_loss(right, masks))
+    sure = torch.tensor([6.0, -6.0])
+    best = float(flaw_loss(right, sure, masks))
+    assert best < 0.05
+    assert float(flaw_loss(-right, sure, masks)) > 5
+    assert float(flaw_loss(right, -sure, masks)) > best + 1
+    assert float(flaw_loss(torch.zeros(2, 8, 8), sure, masks)) > best
 
 
 def test_first_stages_and_batch_statistics_stay() -> None:
@@ -84,10 +87,11 @@ def test_the_map_is_the_root_of_the_odds_of_all_networks() -> None:
     image = torch.rand(3, 3, 64, 64)
     with torch.inference_mode():
         raw, embedding = both(image)
-        first, second = both(image, [torch.tensor([0, 2]), torch.tensor([1])])
+        (first, _), (second, picture) = both(image, [torch.tensor([0, 2]), torch.tensor([1])])
         alone = [one(image)[0] for one in both.networks]
     assert raw.shape == (3, 8, 8) and embedding.shape[0] == 3
     torch.testing.assert_close(4 * raw.log(), (alone[0] + alone[1]) / 2, rtol=1e-3, atol=1e-3)
+    assert picture.shape == (1,)
     torch.testing.assert_close(first, alone[0][[0, 2]], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(second, alone[1][[1]], rtol=1e-3, atol=1e-3)
 

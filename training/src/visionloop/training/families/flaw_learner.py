@@ -13,7 +13,7 @@ from torch.nn import functional
 from visionloop.core.files import write_bytes
 from visionloop.serving.images import read_image
 from visionloop.serving.manifest import ImageInput
-from visionloop.serving.preprocess import make_batch
+from visionloop.serving.preprocess import make_batch, place_image
 from visionloop.training.augment import Augmenter
 from visionloop.training.families.anomaly import AnomalyForExport, normal_split, raw_values
 from visionloop.training.families.false_alarm_limit import HeldOut, deal_folds
@@ -28,7 +28,7 @@ FLAWED = 0.6
 """Share of the pictures on which a flaw is made."""
 HARD = 1.5
 """Exponent of the focal loss (Lin et al., 2017, arXiv 1708.02002)."""
-PLACES_WEIGHT, PICTURE_WEIGHT = 10.0, 0.5
+PLACES_WEIGHT, TOP_WEIGHT, WHOLE_WEIGHT = 10.0, 0.5, 0.3
 TOP_PLACES = 5
 """The mean of so many largest logits tells whether the picture has a flaw."""
 GRAZED, GRAZED_WEIGHT = 0.08, 0.3
@@ -37,12 +37,14 @@ GRAZED, GRAZED_WEIGHT = 0.08, 0.3
 Batch = tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]
 
 
-def flaw_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def flaw_loss(logits: torch.Tensor, pictures: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Focal loss of places, and cross-entropy of whether the picture has a flaw.
 
     Parameters
     ----------
-    logits : float tensor (B, h, w)
+    logits : float32 tensor (B, h, w)
+    pictures : float32 tensor (B,)
+        Logit of whether the picture has a flaw.
     masks : float32 tensor (B, H, W)
         1 where a flaw was made; H and W are multiples of h and w.
     """
@@ -56,8 +58,9 @@ def flaw_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     weight = torch.where(grazed, GRAZED_WEIGHT, 1.0) * wrong**HARD
     largest = logits.flatten(1).topk(min(TOP_PLACES, logits[0].numel()), dim=1).values.mean(dim=1)
     has_flaw = masks.flatten(1).amax(dim=1)
-    whole = functional.binary_cross_entropy_with_logits(largest, has_flaw)
-    return PLACES_WEIGHT * (weight * plain).mean() + PICTURE_WEIGHT * whole
+    top = functional.binary_cross_entropy_with_logits(largest, has_flaw)
+    whole = functional.binary_cross_entropy_with_logits(pictures, has_flaw)
+    return PLACES_WEIGHT * (weight * plain).mean() + TOP_WEIGHT * top + WHOLE_WEIGHT * whole
 
 
 @dataclass(eq=False)
@@ -71,6 +74,8 @@ class FlawLearner:
     job: TrainingJob
     spec: ImageInput
     best: tuple[str, bool] = ("val_loss", True)
+    slow: tuple[str, float] = (".network.", 0.2)
+    """What was learned from other pictures changes slowly."""
 
     def __post_init__(self) -> None:
         self.device = choose_device(self.job.params.device)
@@ -134,8 +139,8 @@ class FlawLearner:
         own = [torch.from_numpy(np.flatnonzero(one) if one.any() else np.array([0]))
                for one in flags]  # fmt: skip
         total = torch.zeros((), device=self.device)
-        for logits, part, flag in zip(network(images, own), own, flags, strict=True):
-            found = flaw_loss(logits.float(), masks[part].to(self.device))
+        for (logits, pictures), part, flag in zip(network(images, own), own, flags, strict=True):
+            found = flaw_loss(logits.float(), pictures.float(), masks[part].to(self.device))
             total = total + found * float(flag.sum())
         return total / len(rows)
 
@@ -160,6 +165,5 @@ class FlawLearner:
         """A train picture, augmented, at the size of the network."""
         key = (int(rng.integers(1 << 31)), row)
         image = self.augmenter(read_image(self.paths[row]), key=key).image
-        size = (self.spec.width, self.spec.height)
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        small, _ = place_image(image, self.spec)
         return change_exposure(small.astype(np.float32), rng)

@@ -70,10 +70,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "flaws": {
         "family": "flaws",
         "weights": "efficientnet-lite0",
-        "image_size": 256,
-        "image_passes": 4000,
+        "image_size": 192,
+        "epochs": 5,
         "batch_size": 8,
-        "learning_rate": 0.0007,
+        "learning_rate": 0.002,
         "max_gradient": 2.0,
         "precision": "mixed",
         "augment": {"strength": "light", "quarter_turns": False},

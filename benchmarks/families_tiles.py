@@ -90,7 +90,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "augment": {"strength": "light", "quarter_turns": False},
         "anomaly": {"top_share": 0.005},
     },
-    "gaussian": {"family": "gaussian", "weights": "efficientnet-lite2", "image_size": 256},
+    "gaussian": {
+        "family": "gaussian",
+        "weights": "efficientnet-lite0",
+        "image_size": 256,
+        "anomaly": {"layers": [4, 3], "top_share": 0.03},
+    },
     "patch": {"family": "patch", "weights": "efficientnet-lite0"},
     "autoencoder": {
         "family": "autoencoder",

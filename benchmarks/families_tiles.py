@@ -20,8 +20,8 @@ Two of the five splits were seen while ``gaussian`` was made, none for ``flaws``
   of all of these. One learning rate for everything and no loss of the whole picture: .857 (seed
   101). Cracks are missed by all.
 
-``gaussian`` with layers 4 and 3 of Lite0 has .845 and .805 on splits 0 and 1, with worse maps (AUPRO
-.45, .43) than the recipe below: left.
+``gaussian`` with layers 4 and 3 of Lite0 has .845 and .805 on splits 0 and 1, with worse maps
+(AUPRO .45, .43) than the recipe below: left.
 
 Tried and left before: the backbone of YOLOv8n, local contrast, columns less their median, standard
 deviations of the own map, pooling at several sizes, flipped train pictures, nearest neighbours

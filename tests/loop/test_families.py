@@ -33,6 +33,7 @@ FAMILIES = {
     "rtdetr": ("pcb", {"weights": "rtdetr-v2-nano", "image_passes": 0}),
     "gaussian": ("tiles", {"weights": "efficientnet-lite0"}),
     "patch": ("tiles", {"weights": "efficientnet-lite0", "anomaly": {"memory": 60}}),
+    "flaws": ("tiles", {"weights": "efficientnet-lite0"}),
     "autoencoder": ("tiles", {"weights": "none"}),
     "clip": ("tiles", {"weights": "clip-vit-b-32", "image_size": 64,
                        "anomaly": {"memory": 60, "layers": [0, 1]}}),

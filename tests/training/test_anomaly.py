@@ -67,6 +67,27 @@ def test_gaussians_find_the_spot_and_every_group_votes(surfaces, set_training) -
     assert abs((row + 0.5) / heat.shape[0] * 96 - 30) < 14
 
 
+def test_networks_that_know_made_flaws_find_the_spot(surfaces, set_training) -> None:
+    set_training(surfaces, family="flaws", image_passes=240, batch_size=8, learning_rate=0.002,
+                 augment={"strength": "none"})  # fmt: skip
+    report = train(workspace=surfaces)
+    version = load_version(surfaces.version("v1"), surfaces.images)
+    rows = version.samples
+    normal = version.class_ids(rows["sample_id"].tolist()) == 0
+    judged = rows[normal & rows["split"].isin(["train", "val"])]
+    assert report.metrics["held_out_normal"] == len(judged)
+    assert report.metrics["val_auroc"] == 1.0
+    assert (surfaces.reports / "training" / "augmentation.png").is_file()
+    assert export(workspace=surfaces).parity.max_difference < 1e-3
+    bad = version.class_ids(rows["sample_id"]) == 1
+    one = str(rows["sample_id"][int(np.flatnonzero(bad)[0])])
+    package = load_package(surfaces.package)
+    (found,) = Predictor(package, threads=1).predict([read_image(version.image_path(one))])
+    row, column = np.unravel_index(found.heatmap.argmax(), found.heatmap.shape)
+    assert abs((column + 0.5) / found.heatmap.shape[1] * 96 - 60) < 16
+    assert abs((row + 0.5) / found.heatmap.shape[0] * 96 - 30) < 16
+
+
 def test_an_autoencoder_cannot_draw_the_spot_again(surfaces, set_training) -> None:
     set_training(surfaces, family="autoencoder", weights="none", epochs=25, batch_size=8,
                  learning_rate=0.003, augment={"strength": "none"})  # fmt: skip

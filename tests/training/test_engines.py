@@ -97,6 +97,13 @@ def make_gaussian():
     return anomaly(maps)
 
 
+def make_flaws():
+    from visionloop.training.families.flaw_network import FlawNetwork, FlawNetworks
+
+    backbones = [timm_network("tf_efficientnet_lite0") for _ in range(2)]
+    return anomaly(FlawNetworks([FlawNetwork(one, layers=[1, 2, 3]) for one in backbones]))
+
+
 def make_clip_memory():
     import open_clip
 
@@ -128,6 +135,7 @@ NETWORKS = {
     "autoencoder": (make_autoencoder, ""),
     "clip": (lambda: anomaly(make_clip_memory()), ""),
     "ensemble": (make_ensemble, ""),
+    "flaws": (make_flaws, ""),
     "gaussian": (make_gaussian, ""),
     "patch": (make_patch, ""),
     "rtdetr": (make_rtdetr, ""),

@@ -38,6 +38,8 @@ class Learner(Protocol):
         Its trainable parameters are trained; on the device of :func:`choose_device`.
     best : tuple of (str, bool)
         Column of the history that chooses the best epoch, and whether smaller is better.
+    slow : tuple of (str, float), may be absent
+        Part of the names of parameters, and the share of the learning rate that these have.
     """
 
     network: torch.nn.Module
@@ -133,9 +135,8 @@ class _Loop:
         self.processes: Processes = this_process()
         self.device = choose_device(self.params.device)
         lay_out(learner.network)
-        trained = [one for one in learner.network.parameters() if one.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            trained, lr=self.params.learning_rate, weight_decay=self.params.weight_decay
+            _groups(learner), lr=self.params.learning_rate, weight_decay=self.params.weight_decay
         )
         self.average = WeightAverage(learner.network, self.params.average_decay)
         self.network = self.processes.wrap(learner.network)
@@ -182,7 +183,7 @@ class _Loop:
 
     def _train_step(self, batch: Any, epoch: int) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate() * group["share"]
         with torch.autocast(self.device, self.half, enabled=self.half is not None):
             loss = self.learner.loss(self.network, batch)
         if not torch.isfinite(loss):
@@ -227,6 +228,16 @@ class _Loop:
         if cuts and len(order) - cuts[-1] == 1:
             cuts.pop()
         return list(np.split(order, cuts))
+
+
+def _groups(learner: Learner) -> list[dict[str, Any]]:
+    """Trained parameters, and the share of the learning rate that each group has."""
+    slow: tuple[str, float] = getattr(learner, "slow", ("", 1.0))
+    trained = [(name, one) for name, one in learner.network.named_parameters() if one.requires_grad]
+    known = [one for name, one in trained if slow[0] and slow[0] in name]
+    new = [one for name, one in trained if not (slow[0] and slow[0] in name)]
+    groups = [{"params": new, "share": 1.0}, {"params": known, "share": slow[1]}]
+    return [one for one in groups if one["params"]]
 
 
 def _load_ahead(learner: Learner, parts: Sequence[Rows], epoch: int) -> Iterator[tuple[Rows, Any]]:

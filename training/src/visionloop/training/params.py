@@ -45,7 +45,7 @@ class AnomalyParams(StrictModel):
     layers: list[int] = Field(
         default=[1, 2, 3],
         min_length=1,
-        description="gaussian, patch, clip: intermediate outputs of the network",
+        description="flaws, gaussian, patch, clip: intermediate outputs of the network",
     )
     memory: int = Field(
         default=2000, ge=1, le=50_000, description="patch, clip: patches remembered"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from visionloop.core.errors import DataError
 
-__all__ = ["HeldOut", "choose_limit"]
+__all__ = ["HeldOut", "choose_limit", "deal_folds"]
 
 ABOVE_ALL = 0.01
 """Share by which the limit lies above the largest value where that is the limit."""
@@ -92,3 +92,11 @@ def choose_limit(held_out: HeldOut, rate: float) -> tuple[float, str]:
         f"{len(ordered)} held-out normal pictures of {groups} groups cannot show a rate of "
         f"{rate:g}: {needed} groups would"
     )
+
+
+def deal_folds(groups: NDArray[np.str_], folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A fold for every row; a group is never torn apart."""
+    names, own = np.unique(groups, return_inverse=True)
+    place = np.empty(len(names), np.int64)
+    place[rng.permutation(len(names))] = np.arange(len(names)) % min(folds, len(names))
+    return place[own]

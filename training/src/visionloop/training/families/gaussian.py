@@ -39,7 +39,7 @@ from visionloop.training.families.anomaly import (
     normal_split,
     refuse_heads,
 )
-from visionloop.training.families.false_alarm_limit import HeldOut
+from visionloop.training.families.false_alarm_limit import HeldOut, deal_folds
 from visionloop.training.families.moments import Moments, whiten
 from visionloop.training.families.patch import join_layers
 from visionloop.training.families.table import TrainedModel, TrainingJob
@@ -187,14 +187,6 @@ class _Seen:
         for more in kept[1:]:
             places, pictures = places + more[0], pictures + more[1]
         return places, pictures
-
-
-def deal_folds(groups: NDArray[np.str_], folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A fold for every row; a group is never torn apart."""
-    names, own = np.unique(groups, return_inverse=True)
-    place = np.empty(len(names), np.int64)
-    place[rng.permutation(len(names))] = np.arange(len(names)) % min(folds, len(names))
-    return place[own]
 
 
 def _fit_once(job: TrainingJob, maps: GaussianMaps, spec: ImageInput) -> tuple[EpochRow, HeldOut]:

@@ -31,6 +31,7 @@ FAMILIES: dict[str, str] = {
     "autoencoder": "visionloop.training.families.autoencoder:Autoencoder",
     "clip": "visionloop.training.families.clip:Clip",
     "ensemble": "visionloop.training.families.ensemble:Ensemble",
+    "flaws": "visionloop.training.families.flaws:Flaws",
     "gaussian": "visionloop.training.families.gaussian:Gaussian",
     "patch": "visionloop.training.families.patch:Patch",
     "rtdetr": "visionloop.training.families.rtdetr:RtDetr",

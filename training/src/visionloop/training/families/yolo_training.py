@@ -15,6 +15,7 @@ from ultralytics.utils import LOGGER, SETTINGS
 
 from visionloop.core.errors import VisionloopError
 from visionloop.core.progress import say_step, track
+from visionloop.training.batch_statistics import measure_again
 from visionloop.training.families.table import TrainingJob
 from visionloop.training.families.yolo_files import write_yolo_folder
 from visionloop.training.families.yolo_pictures import (
@@ -137,11 +138,20 @@ def _make_trainer(job: TrainingJob, data: dict[str, Any], scratch: Path) -> Any:
                 torch.set_autocast_enabled("cpu", True)
             return done
 
+        def validate(self) -> Any:
+            average: Any = self.ema
+            spec = job.weights.picture_input(job.params.image_size, "letterbox")
+            measure_again(average.ema, train_paths, spec, seed=job.project.seed)
+            judge: Any = super().validate
+            return judge()
+
         def final_eval(self) -> None:
             return None
 
     device = choose_device(job.params.device)
     half = half_precision(job.params.precision, device) if device == "cpu" else None
+    names = job.version.split("train")["sample_id"]
+    train_paths = [job.version.image_path(str(name)) for name in names]
     run_folder = str(scratch / "run")
     if job.resume.epoch:
         last = scratch / "last.pt"

@@ -18,7 +18,7 @@ from visionloop.serving.images import read_image
 from visionloop.serving.manifest import ImageInput
 from visionloop.serving.preprocess import make_batch
 
-__all__ = ["PICTURES", "measure_again"]
+__all__ = ["measure_again"]
 
 PICTURES, BATCH = 256, 16
 

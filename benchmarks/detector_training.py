@@ -26,7 +26,7 @@ from ultralytics import YOLO  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.utils import LOGGER, SETTINGS  # noqa: E402
 
-from visionloop.training.precision import half_precision, lay_out  # noqa: E402
+from visionloop.training.precision import compute_in_half, half_precision, lay_out  # noqa: E402
 
 INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 """Reporters of Ultralytics that write outside our folder; switched off in memory only."""
@@ -182,10 +182,7 @@ def train_detector(
 
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             done: dict[str, Any] = super().preprocess_batch(batch)
-            done["img"] = done["img"].contiguous(memory_format=torch.channels_last)
-            if half is not None:  # as in the product: see families/yolo_training.py
-                torch.set_autocast_dtype("cpu", half)
-                torch.set_autocast_enabled("cpu", True)
+            done["img"] = compute_in_half(done["img"], half)
             return done
 
         def final_eval(self) -> None:

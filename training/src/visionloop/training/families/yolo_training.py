@@ -24,7 +24,7 @@ from visionloop.training.families.yolo_pictures import (
     own_augmentation_off,
 )
 from visionloop.training.loop import choose_device, should_stop
-from visionloop.training.precision import half_precision, lay_out
+from visionloop.training.precision import compute_in_half, half_precision, lay_out
 from visionloop.training.resume import EpochRow
 
 __all__ = ["train_yolo"]
@@ -130,12 +130,7 @@ def _make_trainer(job: TrainingJob, data: dict[str, Any], scratch: Path) -> Any:
 
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             done: dict[str, Any] = super().preprocess_batch(batch)
-            done["img"] = done["img"].contiguous(memory_format=torch.channels_last)
-            if half is not None:
-                # Ultralytics has no half precision on processors. It calls this inside of an
-                # autocast that is off, which restores what was before when the loss is known.
-                torch.set_autocast_dtype("cpu", half)
-                torch.set_autocast_enabled("cpu", True)
+            done["img"] = compute_in_half(done["img"], half)
             return done
 
         def validate(self) -> Any:

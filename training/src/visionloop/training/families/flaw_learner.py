@@ -18,7 +18,7 @@ from visionloop.training.augment import Augmenter
 from visionloop.training.families.anomaly import AnomalyForExport, normal_split, raw_values
 from visionloop.training.families.false_alarm_limit import HeldOut, deal_folds
 from visionloop.training.families.flaw_network import FlawNetworks
-from visionloop.training.families.made_flaws import change_exposure, make_flaw
+from visionloop.training.families.made_flaws import make_flaw, vary
 from visionloop.training.families.table import TrainingJob
 from visionloop.training.loop import choose_device
 
@@ -28,7 +28,7 @@ FLAWED = 0.6
 """Share of the pictures on which a flaw is made."""
 HARD = 1.5
 """Exponent of the focal loss (Lin et al., 2017, arXiv 1708.02002)."""
-PLACES_WEIGHT, TOP_WEIGHT, WHOLE_WEIGHT = 10.0, 0.5, 0.3
+PLACES_WEIGHT, TOP_WEIGHT = 10.0, 0.5
 TOP_PLACES = 5
 """The mean of so many largest logits tells whether the picture has a flaw."""
 GRAZED, GRAZED_WEIGHT = 0.08, 0.3
@@ -37,14 +37,12 @@ GRAZED, GRAZED_WEIGHT = 0.08, 0.3
 Batch = tuple[torch.Tensor, torch.Tensor, NDArray[np.int64]]
 
 
-def flaw_loss(logits: torch.Tensor, pictures: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def flaw_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Focal loss of places, and cross-entropy of whether the picture has a flaw.
 
     Parameters
     ----------
     logits : float32 tensor (B, h, w)
-    pictures : float32 tensor (B,)
-        Logit of whether the picture has a flaw.
     masks : float32 tensor (B, H, W)
         1 where a flaw was made; H and W are multiples of h and w.
     """
@@ -59,8 +57,7 @@ def flaw_loss(logits: torch.Tensor, pictures: torch.Tensor, masks: torch.Tensor)
     largest = logits.flatten(1).topk(min(TOP_PLACES, logits[0].numel()), dim=1).values.mean(dim=1)
     has_flaw = masks.flatten(1).amax(dim=1)
     top = functional.binary_cross_entropy_with_logits(largest, has_flaw)
-    whole = functional.binary_cross_entropy_with_logits(pictures, has_flaw)
-    return PLACES_WEIGHT * (weight * plain).mean() + TOP_WEIGHT * top + WHOLE_WEIGHT * whole
+    return PLACES_WEIGHT * (weight * plain).mean() + TOP_WEIGHT * top
 
 
 @dataclass(eq=False)
@@ -113,7 +110,7 @@ class FlawLearner:
         self, row: int, rng: np.random.Generator, share: float = 1.0
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """One picture at the size of the network, a flaw on such a share of them, and its mask."""
-        # Texture of a picture of the other half would let a network see what it must not.
+        # Texture of a picture of another fold would let a network see what it must not.
         alike = np.flatnonzero(self.folds == self.folds[row])
         image, other = self._look(row, rng), self._look(int(rng.choice(alike)), rng)
         mask = np.zeros(image.shape[:2], np.bool_)
@@ -139,10 +136,10 @@ class FlawLearner:
         own = [torch.from_numpy(np.flatnonzero(one) if one.any() else np.array([0]))
                for one in flags]  # fmt: skip
         total = torch.zeros((), device=self.device)
-        for (logits, pictures), part, flag in zip(network(images, own), own, flags, strict=True):
-            found = flaw_loss(logits.float(), pictures.float(), masks[part].to(self.device))
+        for logits, part, flag in zip(network(images, own), own, flags, strict=True):
+            found = flaw_loss(logits.float(), masks[part].to(self.device))
             total = total + found * float(flag.sum())
-        return total / len(rows)
+        return total / max(1, sum(int(flag.sum()) for flag in flags))
 
     def judge(self) -> HeldOut:
         """Raw values of the normal train pictures, each by a network that never saw its group."""
@@ -166,4 +163,4 @@ class FlawLearner:
         key = (int(rng.integers(1 << 31)), row)
         image = self.augmenter(read_image(self.paths[row]), key=key).image
         small, _ = place_image(image, self.spec)
-        return change_exposure(small.astype(np.float32), rng)
+        return vary(small.astype(np.float32), rng)

@@ -40,8 +40,6 @@ class FlawNetwork(torch.nn.Module):  # type: ignore[misc]
         self.mix = torch.nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
         self.tell = torch.nn.Conv2d(WIDTH, 1, 1)
         torch.nn.init.constant_(self.tell.bias, RARE)
-        # For training alone: whether there is a flaw at all keeps the last layer's view wide.
-        self.whole = torch.nn.Linear(2 * known[-1]["num_chs"], 1)
 
     def train(self, mode: bool = True) -> FlawNetwork:
         """Batch statistics stay those of the weights: batches are small, and alike."""
@@ -59,16 +57,6 @@ class FlawNetwork(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """float32 (B, 3, H, W) to (logits, embedding)."""
-        logits, last = self._look(image)
-        return logits, last.mean(dim=(2, 3))
-
-    def both(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The logits of places (B, h, w), and that of the picture (B,)."""
-        logits, last = self._look(image)
-        seen = torch.cat([last.mean(dim=(2, 3)), last.amax(dim=(2, 3))], dim=1)
-        return logits, self.whole(seen)[:, 0]
-
-    def _look(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         found = self.network.forward_intermediates(
             image, indices=self.layers, intermediates_only=True
         )
@@ -78,7 +66,7 @@ class FlawNetwork(torch.nn.Module):  # type: ignore[misc]
         for narrow, layer in zip(self.narrow, found, strict=True):
             total = total + _on_grid(narrow(layer), size)
         mixed = functional.silu(self.mix(functional.silu(total)))
-        return self.tell(mixed)[:, 0], found[-1]
+        return self.tell(mixed)[:, 0], found[-1].mean(dim=(2, 3))
 
 
 class FlawNetworks(torch.nn.Module):  # type: ignore[misc]
@@ -98,14 +86,13 @@ class FlawNetworks(torch.nn.Module):  # type: ignore[misc]
 
     def forward(
         self, image: torch.Tensor, own: Sequence[torch.Tensor] | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor] | list[tuple[torch.Tensor, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, torch.Tensor] | list[torch.Tensor]:
         """float32 (B, 3, H, W) to (raw map, embedding).
 
-        With ``own``, rows of the batch for each network: what :meth:`FlawNetwork.both` gives, of
-        each, for its training.
+        With ``own``, rows of the batch for each network: the logits of each, for its training.
         """
         if own is not None:
-            return [one.both(image[rows]) for one, rows in zip(self.networks, own, strict=True)]
+            return [one(image[rows])[0] for one, rows in zip(self.networks, own, strict=True)]
         answers = [one(image) for one in self.networks]
         logits = torch.stack([places for places, _ in answers]).mean(dim=0)
         return (logits / SOFTNESS).clamp(-FARTHEST, FARTHEST).exp(), answers[-1][1]

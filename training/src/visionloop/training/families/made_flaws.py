@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from visionloop.data.synthesis.strokes import draw_spot, draw_stroke
 
-__all__ = ["FLAWS", "change_exposure", "make_flaw"]
+__all__ = ["FLAWS", "make_flaw", "vary"]
 
 Picture = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 Generator = np.random.Generator
 
-SHARES = {"spots": 0.35, "strokes": 0.25, "region": 0.3, "cut_out": 0.1}
+SHARES = {"spots": 0.25, "strokes": 0.25, "region": 0.4, "cut_out": 0.1}
 """How often each kind is made."""
 DARKER = (0.3, 0.85)
 """Spots and strokes have such a share of the light around them; one in seven its inverse."""
@@ -52,8 +52,33 @@ def make_flaw(image: Picture, other: Picture, rng: Generator) -> tuple[Picture, 
     return np.clip(changed, 0, 255), mask
 
 
-def change_exposure(image: Picture, rng: Generator) -> Picture:
-    """Brighter or darker by up to a third, one picture in three with another gamma."""
+def vary(image: Picture, rng: Generator) -> Picture:
+    """What normal pictures differ in: how near, how sharp, and how they are lit.
+
+    Without it the networks take every shade that the train pictures lack for a flaw.
+
+    Parameters
+    ----------
+    image : float32 array (H, W, 3), grey levels 0 to 255
+    rng : numpy Generator
+
+    Returns
+    -------
+    float32 array (H, W, 3)
+    """
+    if rng.random() < 0.6:
+        image = _nearer(image, rng)
+    if rng.random() < 0.3:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9)), np.float32)
+    if rng.random() < 0.5:
+        waves = (_noise(_size(image)[0], (3, 3), rng) - 0.5) * rng.uniform(0, 0.6)
+        image = image * np.exp(waves)[..., None]
+    if rng.random() < 0.3:
+        grain = rng.normal(0, rng.uniform(1, 5), image.shape[:2])[..., None]
+        image = image + grain.astype(np.float32)
+    if rng.random() < 0.3:
+        mean = image.mean()
+        image = (image - mean) * np.float32(rng.uniform(0.75, 1.3)) + mean
     lit = np.clip(image * np.float32(rng.uniform(0.75, 1.3)), 0, 255)
     if rng.random() < 0.3:
         lit = 255 * (lit / 255) ** np.float32(rng.uniform(0.8, 1.25))
@@ -80,16 +105,21 @@ def _spots(image: Picture, other: Picture, rng: Generator) -> tuple[Picture, Fla
 
 
 def _strokes(image: Picture, other: Picture, rng: Generator) -> tuple[Picture, Flags]:
-    """One or two thin lines, as of cracks and scratches."""
+    """One or two thin lines, as of cracks and scratches; half of them begin at an edge."""
     shape, side = _size(image)
     whole = np.zeros(shape, bool)
     for _ in range(int(rng.choice([1, 1, 1, 2]))):
         start = np.array([rng.uniform(0, shape[1]), rng.uniform(0, shape[0])])
         angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.06, 0.8) * side
+        if rng.random() < 0.5:
+            axis, far = (int(one) for one in rng.integers(2, size=2))
+            start[axis] = far * (shape[1 - axis] - 1)
+            angle = axis * np.pi / 2 + far * np.pi + rng.normal() * 0.35  # into the picture
+            length = np.exp(rng.uniform(np.log(0.03), np.log(0.9))) * side
         end = start + length * np.array([np.cos(angle), np.sin(angle)])
-        first, last = rng.uniform(0.003, 0.014, 2) * side
+        first, last = np.exp(rng.uniform(np.log(0.003), np.log(0.016), 2)) * side
         line = draw_stroke(shape, start, end, width=(first, last), generator=rng,
-                           wobble=rng.uniform(0.02, 0.15)) > 0  # fmt: skip
+                           wobble=rng.uniform(0.01, 0.15)) > 0  # fmt: skip
         image = _shade(image, line, rng, soft=rng.uniform(0.3, 0.9))
         whole |= line
     return image, whole
@@ -170,6 +200,20 @@ def _noise(shape: tuple[int, int], cells: tuple[int, int], rng: Generator) -> Pi
     coarse = rng.random((cells[0] + 1, cells[1] + 1)).astype(np.float32)
     fine = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
     return np.asarray(fine, np.float32)
+
+
+def _nearer(image: Picture, rng: Generator) -> Picture:
+    """A part of at least three quarters of each side, spread; edges of it are often true ones."""
+    size = np.array([image.shape[1], image.shape[0]])
+    share = rng.uniform(0.75, 1, 2)
+    start = rng.random(2)
+    at_edge = rng.random(2) < 0.5
+    start = np.where(at_edge, np.round(start), start) * (1 - share) * size
+    part = np.array([[share[0], 0, start[0]], [0, share[1], start[1]]], np.float32)
+    spread = cv2.warpAffine(image, part, (image.shape[1], image.shape[0]),
+                            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                            borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+    return np.asarray(spread, np.float32)
 
 
 def _moved(image: Picture, rng: Generator) -> Picture:

@@ -86,20 +86,7 @@ MOST_FALSE = 0.3
 """AUPRO is the mean overlap of regions up to this share of false pixels (Bergmann et al., 2021)."""
 
 FAMILIES: dict[str, dict[str, Any]] = {
-    "flaws": {
-        "family": "flaws",
-        "weights": "efficientnet-lite0",
-        "image_size": 256,
-        "image_passes": 5000,
-        "batch_size": 12,
-        "learning_rate": 0.002,
-        "weight_decay": 0.0001,
-        "max_gradient": 2.0,
-        "average_decay": 0.99,
-        "precision": "mixed",
-        "augment": {"strength": "light", "quarter_turns": False},
-        "anomaly": {"top_share": 0.015},
-    },
+    "flaws": yaml.safe_load(RECIPE.read_text())["params"]["training"],
     "gaussian": {"family": "gaussian", "weights": "efficientnet-lite2", "image_size": 256},
     "patch": {"family": "patch", "weights": "efficientnet-lite0"},
     "autoencoder": {

@@ -24,13 +24,14 @@ from visionloop.pipelines.kubeflow import run_local
 pytestmark = pytest.mark.slow
 
 SIDE = 96
-SMALL = {"mode": "full", "image_size": SIDE, "epochs": 1, "batch_size": 4, "allow_scratch": True}
+SMALL = {"mode": "full", "image_size": SIDE, "epochs": 1, "image_passes": 0, "batch_size": 4,
+         "allow_scratch": True}  # fmt: skip
 FAMILIES = {
     "efficientnet": ("solar", {"weights": "efficientnet-lite0"}),
     "convnext": ("solar", {"weights": "convnext-atto"}),
     "vit": ("solar", {"weights": "vit-tiny"}),
-    "yolo": ("pcb", {"weights": "yolov8n", "image_passes": 0}),
-    "rtdetr": ("pcb", {"weights": "rtdetr-v2-nano", "image_passes": 0}),
+    "yolo": ("pcb", {"weights": "yolov8n"}),
+    "rtdetr": ("pcb", {"weights": "rtdetr-v2-nano"}),
     "gaussian": ("tiles", {"weights": "efficientnet-lite0"}),
     "patch": ("tiles", {"weights": "efficientnet-lite0", "anomaly": {"memory": 60}}),
     "flaws": ("tiles", {"weights": "efficientnet-lite0"}),

@@ -117,10 +117,12 @@ def _strokes(image: Picture, other: Picture, rng: Generator) -> tuple[Picture, F
             angle = axis * np.pi / 2 + far * np.pi + rng.normal() * 0.35  # into the picture
             length = np.exp(rng.uniform(np.log(0.03), np.log(0.9))) * side
         end = start + length * np.array([np.cos(angle), np.sin(angle)])
-        first, last = np.exp(rng.uniform(np.log(0.003), np.log(0.016), 2)) * side
+        first, last = np.exp(rng.uniform(np.log(0.002), np.log(0.012), 2)) * side
         line = draw_stroke(shape, start, end, width=(first, last), generator=rng,
-                           wobble=rng.uniform(0.01, 0.15)) > 0  # fmt: skip
-        image = _shade(image, line, rng, soft=rng.uniform(0.3, 0.9))
+                           wobble=0.15 * rng.random() ** 3) > 0  # fmt: skip
+        # Seldom as dark all along.
+        strength = 1 - rng.uniform(0, 0.9) * _noise(shape, (6, 6), rng).clip(0, 1)
+        image = _shade(image, line * strength, rng, soft=rng.uniform(0.3, 0.7))
         whole |= line
     return image, whole
 
@@ -227,8 +229,9 @@ def _around(image: Picture) -> Picture:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), spread), np.float32)
 
 
-def _shade(image: Picture, mask: Flags, rng: Generator, *, soft: float) -> Picture:
-    """Darken, seldom lighten, a part whose own texture is kept more or less."""
+def _shade(image: Picture, mask: Flags | Picture, rng: Generator, *, soft: float) -> Picture:
+    """Darken, seldom lighten, a part whose own texture is kept more or less; how much of it at each
+    pixel may differ."""
     factor = rng.uniform(*DARKER)
     if rng.random() < 0.15:
         factor = 1 / factor
@@ -236,7 +239,7 @@ def _shade(image: Picture, mask: Flags, rng: Generator, *, soft: float) -> Pictu
     return _blend(image, (_around(image) * (1 - kept) + image * kept) * factor, mask, soft=soft)
 
 
-def _blend(image: Picture, source: NDArray[Any], mask: Flags, *, soft: float) -> Picture:
-    """``source`` inside the mask, with an outline so soft (pixels)."""
+def _blend(image: Picture, source: NDArray[Any], mask: Flags | Picture, *, soft: float) -> Picture:
+    """``source`` inside the mask (a flag or a share, 0 to 1), with an outline so soft (pixels)."""
     share = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), soft)[..., None]
     return np.asarray(image * (1 - share) + source * share, np.float32)

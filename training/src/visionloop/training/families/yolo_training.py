@@ -177,6 +177,8 @@ def _options(job: TrainingJob, run_folder: str) -> dict[str, Any]:
         "augmentations": [],
         "imgsz": params.image_size,
         "batch": params.batch_size,
+        # Otherwise 64 pictures make one step: too few steps in a short training.
+        "nbs": params.batch_size,
         "optimizer": "AdamW",
         "lr0": params.learning_rate,
         "momentum": 0.9,

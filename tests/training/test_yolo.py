@@ -94,6 +94,24 @@ def test_a_moving_average_of_ones_own_is_kept(boards, set_training):
     assert not torch.equal(kept[0][name], kept[1][name])
 
 
+def test_every_batch_is_a_step_of_the_optimizer(boards, set_training, monkeypatch):
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    sizes, steps = [], []
+    prepare, make_step = DetectionTrainer.preprocess_batch, DetectionTrainer.optimizer_step
+    monkeypatch.setattr(
+        DetectionTrainer,
+        "preprocess_batch",
+        lambda own, batch: sizes.append(len(batch["img"])) or prepare(own, batch),
+    )
+    monkeypatch.setattr(
+        DetectionTrainer, "optimizer_step", lambda own: steps.append(1) or make_step(own)
+    )
+    set_training(boards, epochs=2, batch_size=2)
+    train(workspace=boards)
+    assert max(sizes) == 2 and len(steps) == len(sizes) > 2
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_goes_on(boards, run_train):
     killed = run_train(boards, VISIONLOOP_FAILPOINT="training.epoch:kill:1")

@@ -23,7 +23,7 @@ Picture = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 Generator = np.random.Generator
 
-SHARES = {"spots": 0.25, "strokes": 0.25, "region": 0.4, "cut_out": 0.1}
+SHARES = {"spots": 0.2, "strokes": 0.3, "region": 0.4, "cut_out": 0.1}
 """How often each kind is made."""
 DARKER = (0.3, 0.85)
 """Spots and strokes have such a share of the light around them; one in seven its inverse."""
@@ -117,7 +117,7 @@ def _strokes(image: Picture, other: Picture, rng: Generator) -> tuple[Picture, F
             angle = axis * np.pi / 2 + far * np.pi + rng.normal() * 0.35  # into the picture
             length = np.exp(rng.uniform(np.log(0.03), np.log(0.9))) * side
         end = start + length * np.array([np.cos(angle), np.sin(angle)])
-        first, last = np.exp(rng.uniform(np.log(0.002), np.log(0.012), 2)) * side
+        first, last = np.exp(rng.uniform(np.log(0.001), np.log(0.009), 2)) * side
         line = draw_stroke(shape, start, end, width=(first, last), generator=rng,
                            wobble=0.15 * rng.random() ** 3) > 0  # fmt: skip
         # Seldom as dark all along.

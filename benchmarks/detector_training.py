@@ -150,6 +150,29 @@ def train_detector(
         "names": dict(enumerate(classes)),
         "channels": 3,
     }
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    dict.update(SETTINGS, dict.fromkeys(INTEGRATIONS, False))
+    try:
+        overrides = {**_options(folder, weights, budget, seed), **(options or {})}
+        trainer = _make_trainer(data, pools, shares, budget, seed, overrides)
+        trainer.callbacks.clear()  # the integrations' were added before they were switched off
+        torch.set_num_threads(threads)
+        trainer.train()
+    finally:
+        LOGGER.setLevel(level)
+    return folder / "run" / "weights" / "last.pt"
+
+
+def _make_trainer(
+    data: dict[str, Any],
+    pools: Sequence[Sequence[str]],
+    shares: Sequence[Sequence[float]],
+    budget: Budget,
+    seed: int,
+    overrides: dict[str, Any],
+) -> Any:
+    half = half_precision(budget.precision, "cpu")
 
     class Trainer(DetectionTrainer):  # type: ignore[misc]
         """Our pictures, our sampler, no validation."""
@@ -188,18 +211,7 @@ def train_detector(
         def final_eval(self) -> None:
             return None
 
-    half = half_precision(budget.precision, "cpu")
-    level = LOGGER.level
-    LOGGER.setLevel(logging.ERROR)
-    dict.update(SETTINGS, dict.fromkeys(INTEGRATIONS, False))
-    try:
-        trainer = Trainer(overrides={**_options(folder, weights, budget, seed), **(options or {})})
-        trainer.callbacks.clear()  # the integrations' were added before they were switched off
-        torch.set_num_threads(threads)
-        trainer.train()
-    finally:
-        LOGGER.setLevel(level)
-    return folder / "run" / "weights" / "last.pt"
+    return Trainer(overrides=overrides)
 
 
 def _list_file(path: Path, names: Sequence[str]) -> Path:

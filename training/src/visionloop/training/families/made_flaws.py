@@ -122,7 +122,9 @@ def _strokes(image: Picture, other: Picture, rng: Generator) -> tuple[Picture, F
                            wobble=0.15 * rng.random() ** 3) > 0  # fmt: skip
         # Seldom as dark all along.
         strength = 1 - rng.uniform(0, 0.9) * _noise(shape, (6, 6), rng).clip(0, 1)
-        image = _shade(image, line * strength, rng, soft=rng.uniform(0.3, 0.7))
+        image = _shade(
+            image, np.asarray(line * strength, np.float32), rng, soft=rng.uniform(0.3, 0.7)
+        )
         whole |= line
     return image, whole
 

@@ -23,6 +23,9 @@ Two of the five splits were seen while ``gaussian`` was made, one of them in an 
   and cost uneven tiles a little; more regions give that back.
 - Lines, which wobbled and were 2 to 4 px wide, nearly straight: .926 after 3,000 passes (seed 101
   .908); 1 to 2 px wide as cracks are .931: cracks .70, .76, .84.
+- Three networks on two thirds of the views each, before lines were made thin, seed 100: .923. The
+  five splits have .883 afterwards; before, the first two of them .889 and .880 (now .877, .882):
+  what thin lines gave on the tuning splits is not seen there.
 - The logit of the whole picture beside that of places, and ``gaussian`` beside ``flaws``: no gain.
 
 ``gaussian`` with layers 4 and 3 of Lite0 has .845 and .805 on splits 0 and 1, with worse maps

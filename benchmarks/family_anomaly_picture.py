@@ -34,9 +34,9 @@ def main() -> None:
     for axes, (name, own) in zip(panels, runs.items(), strict=True):
         draw(axes, [reported(one["confidence"], one["defective"]) for one in own])
         area = np.mean([one["image_auroc"] for one in own])
-        axes.set_title(f"{name}\nAUROC {area:.3f}, {len(own)} splits", loc="left", color=INK,
+        axes.set_title(f"{name}\nAUROC {area:.3f}, splits: {len(own)}", loc="left", color=INK,
                        fontsize=9.5)  # fmt: skip
-        print(f"{name}: image AUROC {area:.4f}, {len(own)} splits")
+        print(f"{name}: image AUROC {area:.4f}, splits: {len(own)}")
     panels[0].set_ylabel("defective tiles reported")
     print(save_figure(figure, PICTURE))
 

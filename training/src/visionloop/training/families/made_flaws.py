@@ -55,8 +55,6 @@ def make_flaw(image: Picture, other: Picture, rng: Generator) -> tuple[Picture, 
 def vary(image: Picture, rng: Generator) -> Picture:
     """What normal pictures differ in: how near, how sharp, and how they are lit.
 
-    Without it the networks take every shade that the train pictures lack for a flaw.
-
     Parameters
     ----------
     image : float32 array (H, W, 3), grey levels 0 to 255

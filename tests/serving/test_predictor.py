@@ -87,6 +87,14 @@ def test_letterbox_keeps_proportions_and_pads():
     assert (placed[48:] == 114).all()
 
 
+def test_thin_lines_survive_where_one_side_shrinks_and_the_other_grows():
+    image = np.full((40, 512, 3), 200, np.uint8)
+    image[:, ::8] = 40  # bilinear samples would fall between these lines
+    placed, place = place_image(image, ImageInput(width=64, height=64))
+    assert (place.scale_x, place.scale_y) == (0.125, 1.6)
+    assert (placed == 180).all()
+
+
 @pytest.mark.parametrize("factor", [2, 3, 5, 7])
 def test_whole_factors_give_what_bilinear_interpolation_gives(factor):
     picture = np.random.default_rng(factor).integers(

@@ -109,6 +109,10 @@ def test_equal_pictures_are_entirely_similar() -> None:
     assert structural_similarity(image, image) == pytest.approx(1.0, abs=1e-4)
     assert float(structural_similarity(image, 1 - image).mean()) < 0
     assert float(structural_similarity(image, image * 0.5).mean()) < 0.9
+    other = (image + 0.05).clamp(0, 1)
+    full = structural_similarity(image, other)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(structural_similarity(image, other), full)
 
 
 def test_an_autoencoder_takes_no_weights(surfaces, set_training) -> None:

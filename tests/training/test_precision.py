@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from visionloop.training.checkpoint import load_checkpoint
-from visionloop.training.precision import half_precision, lay_out
+from visionloop.training.precision import half_precision, lay_out, spare_depthwise
 from visionloop.training.train import train
 
 HAS_BFLOAT16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -36,6 +36,39 @@ def test_channels_last_changes_no_answer():
     after = lay_out(network)(image)
     assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(before, after, atol=1e-5)
+
+
+def types_of_answers(network: torch.nn.Sequential) -> list[torch.dtype]:
+    found: list[torch.dtype] = []
+    hooks = [
+        one.register_forward_hook(lambda _, __, answer: found.append(answer.dtype))
+        for one in network
+    ]
+    with torch.autocast("cpu", torch.bfloat16):
+        network(torch.rand(1, 4, 8, 8))
+        assert torch.is_autocast_enabled("cpu")
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def test_depthwise_convolutions_that_learn_stay_in_full_precision():
+    layers = [torch.nn.Conv2d(4, 4, 3, groups=groups) for groups in (4, 1, 4)]
+    network = torch.nn.Sequential(*layers)
+    half, full = torch.bfloat16, torch.float32
+    assert types_of_answers(network) == [half, half, half]
+    spare_depthwise(network)
+    assert types_of_answers(network) == [full, half, full]
+    network[0].requires_grad_(
+        False
+    )  # the first stages of ``flaws``: nothing goes back through them
+    assert types_of_answers(network) == [half, half, full]
+    with torch.no_grad():
+        assert types_of_answers(network) == [half, half, half]
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(RuntimeError):
+            network[2](torch.rand(1, 3, 8, 8))
+        assert torch.is_autocast_enabled("cpu")
 
 
 def trained(project, set_training, precision):

@@ -32,8 +32,8 @@ class Placement:
 def place_image(image: NDArray[np.uint8], spec: ImageInput) -> tuple[NDArray[np.uint8], Placement]:
     """Resize an image to the model's input.
 
-    ``stretch`` fills the input (area interpolation where it shrinks, so that fine
-    structure does not alias); ``letterbox`` keeps the proportions and pads both sides,
+    ``stretch`` fills the input (area interpolation along each side that shrinks, so that fine
+    structure does not alias, bilinear along one that grows); ``letterbox`` keeps the proportions and pads both sides,
     with the bilinear interpolation and rounding that YOLO models are trained with.
 
     Parameters
@@ -59,8 +59,8 @@ def _fit(
     """The resized image, its placement, and (left, top, width, height) of it in the input."""
     height, width = image.shape[:2]
     if spec.resize == "stretch":
-        shrinks = spec.width < width and spec.height < height
-        resized = _resize(image, spec.width, spec.height, cv2.INTER_AREA if shrinks else None)
+        smaller = _resize(image, min(spec.width, width), min(spec.height, height), cv2.INTER_AREA)
+        resized = _resize(smaller, spec.width, spec.height, None)
         scale_x, scale_y = spec.width / width, spec.height / height
         inside = (0, 0, spec.width, spec.height)
         return resized, Placement(width, height, scale_x, scale_y, 0, 0), inside

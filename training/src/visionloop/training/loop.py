@@ -21,7 +21,7 @@ from visionloop.core.progress import say_step, track
 from visionloop.training.averaging import WeightAverage
 from visionloop.training.distributed import Processes, this_process
 from visionloop.training.families.table import TrainingJob
-from visionloop.training.precision import half_precision, lay_out
+from visionloop.training.precision import half_precision, lay_out, spare_depthwise
 from visionloop.training.resume import EpochRow
 
 __all__ = ["Learner", "best_row", "choose_device", "run_loop", "should_stop"]
@@ -141,6 +141,8 @@ class _Loop:
         self.average = WeightAverage(learner.network, self.params.average_decay)
         self.network = self.processes.wrap(learner.network)
         self.half = half_precision(self.params.precision, self.device)
+        if self.half is torch.bfloat16:
+            spare_depthwise(learner.network)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.half is torch.float16)
         self.steps = self._cut(np.arange(learner.train_size()))
         self.step = 0

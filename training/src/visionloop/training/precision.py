@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from visionloop.core.progress import say_step
 
-__all__ = ["compute_in_half", "half_precision", "lay_out"]
+__all__ = ["compute_in_half", "half_precision", "lay_out", "spare_depthwise"]
 
 
 def half_precision(wanted: str, device: str) -> torch.dtype | None:
@@ -47,3 +49,29 @@ def compute_in_half(images: torch.Tensor, half: torch.dtype | None) -> torch.Ten
         torch.set_autocast_dtype("cpu", half)
         torch.set_autocast_enabled("cpu", True)
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def spare_depthwise(network: torch.nn.Module) -> None:
+    """Let depth-wise convolutions that learn compute in float32 where processors autocast.
+
+    Backward in bfloat16 they take three to four times as long as in float32, and with them the
+    training of an EfficientNet is half as long again (PyTorch 2.14). Once for each network.
+    """
+    for one in network.modules():
+        if isinstance(one, torch.nn.Conv2d) and 1 < one.groups == one.in_channels:
+            one.register_forward_pre_hook(_leave_half)
+            one.register_forward_hook(_return_to_half, always_call=True)
+
+
+def _leave_half(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    learns = module.weight.requires_grad or inputs[0].requires_grad
+    module.left_half = torch.is_autocast_enabled("cpu") and torch.is_grad_enabled() and bool(learns)
+    if not module.left_half:
+        return inputs
+    torch.set_autocast_enabled("cpu", False)
+    return (inputs[0].float(), *inputs[1:])
+
+
+def _return_to_half(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+    if module.left_half:
+        torch.set_autocast_enabled("cpu", True)

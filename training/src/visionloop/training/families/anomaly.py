@@ -154,13 +154,17 @@ def normal_split(job: TrainingJob, name: str) -> AnomalySplit:
 
 
 def raw_values(
-    network: AnomalyForExport, paths: Sequence[Path], spec: ImageInput, what: str
+    network: AnomalyForExport,
+    pictures: Sequence[Path] | Sequence[NDArray[np.uint8]],
+    spec: ImageInput,
+    what: str,
 ) -> NDArray[np.float64]:
-    """The raw value of each picture, (N,)."""
+    """The raw value of each picture, a file or uint8 (H, W, 3) BGR: (N,)."""
     values = []
     with torch.inference_mode():
-        for start in track(range(0, len(paths), BATCH), what):
-            images = [read_image(path) for path in paths[start : start + BATCH]]
+        for start in track(range(0, len(pictures), BATCH), what):
+            part = pictures[start : start + BATCH]
+            images = [read_image(one) if isinstance(one, Path) else one for one in part]
             batch, _ = make_batch(images, spec)
             values.append(network.raw(torch.from_numpy(batch))[0].numpy())
     return np.concatenate(values).astype(np.float64) if values else np.zeros(0)

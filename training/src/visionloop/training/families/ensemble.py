@@ -1,7 +1,10 @@
 """``ensemble``: anomaly families that look at a picture together (autoencoder and CLIP).
 
-Each member's map is divided by its mean on held-out normal pictures, so that they count alike; the
-mean of the maps is the map of the ensemble, whose limit is set like that of any other family.
+A member's map says how far above what is ordinary a place lies: less the median of held-out normal
+pictures, in units of how far these reach above it. The map of the ensemble is the weighted mean.
+Weights come from flaws made on held-out normal pictures (``made_flaws``): a member that cannot tell
+these from the pictures without has no say, whatever it answers. The limit is set like that of any
+other family.
 """
 
 from __future__ import annotations
@@ -10,13 +13,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
+from visionloop.core.progress import say_step
+from visionloop.serving.images import read_image
+from visionloop.serving.manifest import ImageInput
+from visionloop.serving.preprocess import place_image
 from visionloop.training.checkpoint import Checkpoint
 from visionloop.training.families.anomaly import (
     AnomalyFamily,
     AnomalyForExport,
+    area_under_roc,
     finish,
     normal_split,
     raw_values,
@@ -24,6 +34,7 @@ from visionloop.training.families.anomaly import (
 )
 from visionloop.training.families.autoencoder import Redrawing, redraw_normal
 from visionloop.training.families.clip import ClipMemory, make_clip_memory
+from visionloop.training.families.made_flaws import make_flaw
 from visionloop.training.families.patch import PatchMemory, remember_normal
 from visionloop.training.families.table import TrainedModel, TrainingJob
 from visionloop.training.families.timm_networks import build_network, make_network
@@ -31,6 +42,11 @@ from visionloop.training.resume import EpochRow
 from visionloop.training.weights import find_weights
 
 __all__ = ["Ensemble", "Together"]
+
+REACH = 0.9
+"""Quantile of held-out normal pictures to which a member's unit reaches."""
+MOST_MADE = 200
+"""Held-out pictures on which flaws are made."""
 
 
 class Ensemble(AnomalyFamily):
@@ -48,14 +64,10 @@ class Ensemble(AnomalyFamily):
         spec = job.weights.picture_input(side)
         members, row = _learn(job, names, memories, side)
         together = Together(members, mean=spec.mean, std=spec.std)
-        val = normal_split(job, "val").normal
-        for number, member in enumerate(together.alone()):
-            whole = AnomalyForExport(member, top_share=1.0, limit=1.0).eval()
-            values = raw_values(whole, val, spec, f"held-out pictures, {names[number]}")
-            together.scales[number] = float(values.mean()) if len(values) else 1.0
+        shares = _weigh(together, names, job, spec)
         facts = {"members": [_describe(job, n, m) for n, m in zip(names, members, strict=True)],
                  "mean": list(spec.mean), "std": list(spec.std)}  # fmt: skip
-        return finish(job, together.eval(), spec, facts, row)
+        return finish(job, together.eval(), spec, facts, row | shares)
 
     def build(self, checkpoint: Checkpoint) -> torch.nn.Module:
         """Images to (probabilities, embedding, heatmap)."""
@@ -68,7 +80,7 @@ class Ensemble(AnomalyFamily):
 
 
 class Together(torch.nn.Module):  # type: ignore[misc]
-    """Images to (mean of the members' maps (B, h, w), embedding of the last (B, D)).
+    """Images to (weighted mean of the members' maps (B, h, w), embedding of the last (B, D)).
 
     Parameters
     ----------
@@ -83,7 +95,8 @@ class Together(torch.nn.Module):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.members = torch.nn.ModuleList(members)
-        self.register_buffer("scales", torch.ones(len(members)))
+        for name in ("ordinary", "unit", "weight"):
+            self.register_buffer(name, torch.full((len(members),), float(name != "ordinary")))
         shape = (1, 3, 1, 1)
         self.register_buffer("offset", torch.tensor(mean).reshape(shape) / 255)
         self.register_buffer("factor", torch.tensor(std).reshape(shape) / 255)
@@ -105,7 +118,8 @@ class Together(torch.nn.Module):  # type: ignore[misc]
         size, total, embedding = None, None, image
         for number in range(len(self.members)):
             places, embedding = self.look(number, image)
-            places = (places / self.scales[number])[:, None]
+            above = ((places - self.ordinary[number]) / self.unit[number]).clamp(min=0)
+            places = (above * self.weight[number])[:, None]
             if size is None:
                 size = places.shape[-2:]
             elif places.shape[-2:] != size:
@@ -114,7 +128,7 @@ class Together(torch.nn.Module):  # type: ignore[misc]
                 )
             total = places if total is None else total + places
         assert total is not None
-        return total[:, 0] / len(self.members), embedding
+        return total[:, 0], embedding
 
 
 class _Alone(torch.nn.Module):  # type: ignore[misc]
@@ -154,6 +168,43 @@ def _learn(
         job.resume.save_epoch(row, {"last": b""})
         job.on_epoch(row)
     return [found[name] for name in names], row
+
+
+def _weigh(
+    together: Together, names: Sequence[str], job: TrainingJob, spec: ImageInput
+) -> dict[str, float]:
+    """Set what is ordinary for each member, its unit and its weight; returns the weights."""
+    val = normal_split(job, "val").normal
+    made = _make_flaws(val[:MOST_MADE], spec, job.project.seed)
+    told = []
+    for number, member in enumerate(together.alone()):
+        top = job.params.anomaly.top_share
+        whole = AnomalyForExport(member, top_share=top, limit=1.0).eval()
+        values = raw_values(whole, val, spec, f"held-out pictures, {names[number]}")
+        flawed = raw_values(whole, made, spec, f"made flaws, {names[number]}")
+        if not len(values):
+            return {}  # the limit will ask for held-out pictures
+        ordinary, reach = np.quantile(values, [0.5, REACH])
+        together.ordinary[number] = float(ordinary)
+        together.unit[number] = float(max(reach - ordinary, 1e-3 * abs(ordinary), 1e-9))
+        both = np.concatenate([values[: len(made)], flawed])
+        told.append(area_under_roc(both, np.arange(len(both)) >= len(made)))
+    better = np.maximum(2 * np.array(told) - 1, 0)
+    share = better / better.sum() if better.any() else np.full(len(told), 1 / len(told))
+    together.weight.copy_(torch.from_numpy(share))
+    for name, value, weight in zip(names, told, share, strict=True):
+        say_step(f"{name} tells made flaws with AUROC {value:.2f}: {weight:.0%} of the answer")
+    return {f"weight_{name}": float(one) for name, one in zip(names, share, strict=True)}
+
+
+def _make_flaws(paths: Sequence[Any], spec: ImageInput, seed: int) -> list[NDArray[np.uint8]]:
+    """A flaw on each of these pictures, at the size of the input."""
+    rng = np.random.default_rng(seed)
+    images = [place_image(read_image(one), spec)[0].astype(np.float32) for one in paths]
+    others = rng.permutation(len(images))
+    made = [make_flaw(image, images[other], rng)[0]
+            for image, other in zip(images, others, strict=True)]  # fmt: skip
+    return [np.rint(one).astype(np.uint8) for one in made]
 
 
 def _describe(job: TrainingJob, name: str, member: torch.nn.Module) -> dict[str, Any]:

@@ -100,16 +100,18 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "family": "autoencoder",
         "weights": "none",
         "image_size": 128,
-        "epochs": 30,
+        "epochs": 20,
         "batch_size": 16,
         "learning_rate": 0.002,
+        "precision": "mixed",
     },
     "ensemble": {
         "family": "ensemble",
         "weights": "efficientnet-lite0",
-        "epochs": 15,
+        "epochs": 6,
         "batch_size": 16,
         "learning_rate": 0.002,
+        "precision": "mixed",
     },
 }
 ANOMALY = {"false_alarm_rate": ASKED, "top_share": 0.003, "members": ["patch", "autoencoder"]}

@@ -6,7 +6,7 @@ on the normal train pictures (``made_flaws``; CutPaste, DRAEM, NSA). The first s
 are: most of the time would go into them, and trained they gave no more
 (``benchmarks/families_tiles.py``).
 
-Three networks learn, each from two thirds of the groups; the answer is their mean. So every normal
+Five networks learn, each from four fifths of the groups; the answer is their mean. So every normal
 train picture is also judged by a network that never saw its group, and has a vote on the limit
 (cross-conformal, see ``false_alarm_limit``).
 """
@@ -30,7 +30,7 @@ from visionloop.training.loop import run_loop
 
 __all__ = ["Flaws"]
 
-NETWORKS = 3
+NETWORKS = 5
 
 
 class Flaws(AnomalyFamily):

@@ -1,5 +1,7 @@
 """How much each member of an ensemble has to say, and on what scale."""
 
+import math
+
 import pytest
 import torch
 
@@ -17,6 +19,10 @@ class Brightness(torch.nn.Module):
         return image.mean(dim=1)[:, ::2, ::2], image.mean(dim=(2, 3))
 
 
+def soft(value: float) -> float:
+    return math.log1p(math.exp(value))
+
+
 def test_members_count_by_how_far_they_lie_above_what_is_ordinary_for_them() -> None:
     together = Together([Brightness(), Brightness()], mean=[0.0] * 3, std=[255.0] * 3)
     together.ordinary.copy_(torch.tensor([2.0, 10.0]))
@@ -26,7 +32,11 @@ def test_members_count_by_how_far_they_lie_above_what_is_ordinary_for_them() -> 
     image[..., :2] = 14.0
     places, _ = together(image)
     assert places.shape == (1, 2, 2)
-    assert places[0, 0].tolist() == [0.75 * 12 / 0.5 + 0.25 * 4 / 4, 0.75 * 1 / 0.5]
+    expected = [
+        0.75 * soft(12 / 0.5) + 0.25 * soft(4 / 4),
+        0.75 * soft(1 / 0.5) + 0.25 * soft(-7 / 4),
+    ]
+    assert places[0, 0].tolist() == pytest.approx(expected)
 
 
 def test_a_member_that_cannot_tell_made_flaws_has_no_say(

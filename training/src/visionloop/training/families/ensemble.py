@@ -118,7 +118,8 @@ class Together(torch.nn.Module):  # type: ignore[misc]
         size, total, embedding = None, None, image
         for number in range(len(self.members)):
             places, embedding = self.look(number, image)
-            above = ((places - self.ordinary[number]) / self.unit[number]).clamp(min=0)
+            # Below what is ordinary members add next to nothing, but still in their order.
+            above = functional.softplus((places - self.ordinary[number]) / self.unit[number])
             places = (above * self.weight[number])[:, None]
             if size is None:
                 size = places.shape[-2:]

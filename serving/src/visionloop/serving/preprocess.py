@@ -33,8 +33,9 @@ def place_image(image: NDArray[np.uint8], spec: ImageInput) -> tuple[NDArray[np.
     """Resize an image to the model's input.
 
     ``stretch`` fills the input (area interpolation along each side that shrinks, so that fine
-    structure does not alias, bilinear along one that grows); ``letterbox`` keeps the proportions and pads both sides,
-    with the bilinear interpolation and rounding that YOLO models are trained with.
+    structure does not alias, bilinear along one that grows); ``letterbox`` keeps the
+    proportions and pads both sides, with the bilinear interpolation and rounding that YOLO
+    models are trained with.
 
     Parameters
     ----------

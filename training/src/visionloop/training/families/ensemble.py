@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -198,7 +199,7 @@ def _weigh(
     return {f"weight_{name}": float(one) for name, one in zip(names, share, strict=True)}
 
 
-def _make_flaws(paths: Sequence[Any], spec: ImageInput, seed: int) -> list[NDArray[np.uint8]]:
+def _make_flaws(paths: Sequence[Path], spec: ImageInput, seed: int) -> list[NDArray[np.uint8]]:
     """A flaw on each of these pictures, at the size of the input."""
     rng = np.random.default_rng(seed)
     images = [place_image(read_image(one), spec)[0].astype(np.float32) for one in paths]
